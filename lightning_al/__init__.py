@@ -1,0 +1,24 @@
+"""Active learning as one PyTorch Lightning callback."""
+
+from lightning_al.callback import ActiveLearning
+from lightning_al.datamodule import ActiveLearningDataModule
+from lightning_al.oracles import Answers, DatasetOracle, Oracle, Query
+from lightning_al.pool import Pool
+from lightning_al.stopping import StoppingRule, TargetMetric
+from lightning_al.strategies import *  # noqa: F403 - one class a strategy, listed there
+from lightning_al.strategies import __all__ as _strategies
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActiveLearning",
+    "ActiveLearningDataModule",
+    "Answers",
+    "DatasetOracle",
+    "Oracle",
+    "Pool",
+    "Query",
+    "StoppingRule",
+    "TargetMetric",
+    *_strategies,
+]

@@ -1,0 +1,218 @@
+"""ActiveLearning: the callback's configuration and hooks. The rounds themselves are in ``run.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch.utils.data import Dataset
+
+from lightning_al.datamodule import ActiveLearningDataModule
+from lightning_al.dataset import count_of
+from lightning_al.oracles import DatasetOracle, Oracle
+from lightning_al.rounds import RoundLoop, is_lightning_trainer, unwrap_data, wrap_data
+from lightning_al.run import Run, check_fits
+from lightning_al.scoring import OutputKind
+from lightning_al.stopping import StoppingRule
+from lightning_al.strategies import QueryStrategy, get_strategy
+from lightning_al.weights import check_can_randomize
+
+
+class ActiveLearning(Callback):
+    """Turns one ``trainer.fit`` into rounds of fit, query, label, reset, until the budget is spent.
+
+    Each round is a whole fit from epoch 0, with everything the Trainer has: early stopping, checkpoints, schedules,
+    loggers. At its end the strategy picks unlabeled samples with the round's best model, the oracle labels them, and
+    the next fit sees them too. What happened is kept in RUN_DIR (``rounds.csv``, ``ledger.csv``, ``queries/``,
+    ``last-round.ckpt``), from which a killed run goes on.
+
+    Args:
+        strategy: A query strategy or its name.
+        query_size: Labels asked for in a round: a count, or a share of the training set in (0, 1).
+        rounds: How many fits in all, the first included.
+        budget: How many labels in all, the first ones included; the last query takes what is left.
+        initial: The first labels: a count, a share or a list of dataset indices. For a plain datamodule or
+            dataloaders, which the callback wraps by itself; 100 by default.
+        initial_strategy: Picks the first labels with the untrained (or pretrained) model instead of at random.
+        pool_dataset: The training samples without augmentation, same length and order, for scoring.
+        reset: The weights a round starts with: those the fit began with (``"initial"``), new ones (``"random"``), or
+            those of the round before (``"keep"``).
+        load_best: Query with the round's best checkpoint, where a ModelCheckpoint monitors a metric.
+        oracle: Who labels; by default the dataset's own targets are revealed.
+        stopping: A rule, or several of which any ends the run.
+        outputs: What the model's ``forward`` or ``query_step`` returns: ``"logits"`` or ``"log_probs"`` or
+            ``"probs"`` of shape (B, C), or one logit a sample, ``"binary"``.
+        embedding_layer: The name of the layer whose input is the embedding; by default the last linear layer.
+        seed: Of all random choices; by default the datamodule's.
+        dirpath: RUN_DIR; ``<default_root_dir>/active_learning`` by default.
+
+    Raises:
+        ValueError: An argument is out of its range, or the strategy is not known.
+
+    Example:
+        >>> ActiveLearning("Margin", query_size=20, budget=200)
+        ActiveLearning(Margin(), query_size=20, budget=200)
+        >>> ActiveLearning("Margn", query_size=20, budget=200)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: ...
+    """
+
+    model_factory: Callable[[], LightningModule] | None = None
+    """Makes a new model, for ``reset="random"``; the command line sets it."""
+
+    def __init__(
+        self,
+        strategy: QueryStrategy | str = "Margin",
+        query_size: int | float = 100,
+        *,
+        rounds: int | None = None,
+        budget: int | None = None,
+        initial: int | float | list[int] | None = None,
+        initial_strategy: QueryStrategy | str | None = None,
+        pool_dataset: Dataset[Any] | None = None,
+        reset: Literal["initial", "random", "keep"] = "initial",
+        load_best: bool = True,
+        oracle: Oracle | None = None,
+        stopping: StoppingRule | list[StoppingRule] | None = None,
+        outputs: OutputKind = "logits",
+        embedding_layer: str | None = None,
+        seed: int | None = None,
+        dirpath: str | Path | None = None,
+    ) -> None:
+        self.strategy = get_strategy(strategy)
+        self.initial_strategy = None if initial_strategy is None else get_strategy(initial_strategy)
+        if isinstance(query_size, list):
+            raise ValueError(f"Expected `query_size` to be a count or a share in (0, 1), but got {query_size!r}.")
+        count_of(query_size, 1 << 62, "query_size", least=1)
+        if initial is not None:
+            count_of(initial, 1 << 62, "initial")
+        for name, value in (("rounds", rounds), ("budget", budget)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"Expected `{name}` to be a positive whole number, but got {value!r}.")
+        if reset not in ("initial", "random", "keep"):
+            raise ValueError(f"Expected `reset` to be 'initial', 'random' or 'keep', but got {reset!r}.")
+        if outputs not in get_args(OutputKind):
+            raise ValueError(f"Expected `outputs` to be one of {', '.join(get_args(OutputKind))}, but got {outputs!r}.")
+        self.stopping = [] if stopping is None else stopping if isinstance(stopping, list) else [stopping]
+        if rounds is None and budget is None and not self.stopping:
+            raise ValueError(
+                "Nothing ends the run: say how many labels in all, `budget=1000`, or how many fits, `rounds=10`."
+            )
+        self.query_size, self.rounds, self.budget = query_size, rounds, budget
+        self.initial, self.pool_dataset, self.seed = initial, pool_dataset, seed
+        self.reset, self.load_best, self.outputs, self.embedding_layer = reset, load_best, outputs, embedding_layer
+        self.oracle = DatasetOracle() if oracle is None else oracle
+        self.dirpath = dirpath
+        self._run: Run | None = None
+        self._wrapped: ActiveLearningDataModule | None = None
+
+    def __repr__(self) -> str:
+        """Return the callback's main arguments."""
+        limits = [f"{k}={v}" for k, v in (("rounds", self.rounds), ("budget", self.budget)) if v is not None]
+        return f"ActiveLearning({', '.join([repr(self.strategy), f'query_size={self.query_size}', *limits])})"
+
+    @property
+    def state_key(self) -> str:
+        """A fixed name, so that a renamed subclass finds its state in a checkpoint."""
+        return "ActiveLearning"
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row a round: round, labeled, unlabeled, rejected, metrics, seconds_fit, seconds_query."""
+        return [] if self._run is None else self._run.history
+
+    # -- hooks of the trainer
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wrap the data where needed, check everything that can be known, and put the round loop in place."""
+        if not is_lightning_trainer(trainer):
+            raise MisconfigurationException(
+                f"ActiveLearning needs lightning.pytorch's Trainer, but got {type(trainer).__module__}'s: the two "
+                "packages do not mix. Write `from lightning.pytorch import Trainer` (and LightningModule) instead."
+            )
+        if stage != "fit":
+            return
+        if self._run is not None and self._run.finished and self._run.trainer is trainer:
+            raise MisconfigurationException(
+                "This Trainer has run all its rounds, and a second `fit` on it would train nothing. Make a new "
+                "Trainer; to go on with a larger budget give it `ckpt_path=` the run's last-round.ckpt."
+            )
+        self._check_callbacks(trainer)
+        datamodule = self._datamodule(trainer)
+        check_fits(self, datamodule)
+        if self.reset == "random" and self.model_factory is None:
+            check_can_randomize(pl_module)
+            rank_zero_warn(
+                "reset='random' draws all weights anew each round, pretrained ones too. Use reset='initial' to start "
+                "each round from the weights that `fit` began with."
+            )
+        self._run = Run(self, trainer, datamodule)
+        RoundLoop.install(trainer, self)
+
+    def begin(self, trainer: Trainer) -> bool:
+        """Asked by the loop before the first round."""
+        return self._active_run().begin(trainer)
+
+    def end_round(self, trainer: Trainer) -> bool:
+        """Asked by the loop after each fit."""
+        return self._active_run().end_round(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log ``round`` and ``labeled``, so that every logger and checkpoint name has them."""
+        run = self._active_run()
+        pl_module.log("round", float(run.round), rank_zero_only=False, sync_dist=False)
+        pl_module.log("labeled", float(len(run.datamodule.pool.labeled)), sync_dist=False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the trainer its own loop back."""
+        RoundLoop.uninstall(trainer)
+        if self._wrapped is not None:
+            unwrap_data(trainer, self._wrapped)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run is; the pool is in the datamodule's state."""
+        return {} if self._run is None else self._run.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint was taken."""
+        if state_dict and self._run is not None:
+            self._run.load_state_dict(state_dict)
+
+    # -- checks
+    def _active_run(self) -> Run:
+        if self._run is None:
+            raise MisconfigurationException("ActiveLearning was added after `fit` had begun: pass it to the Trainer.")
+        return self._run
+
+    def _check_callbacks(self, trainer: Trainer) -> None:
+        if sum(isinstance(callback, ActiveLearning) for callback in trainer.callbacks) > 1:
+            raise MisconfigurationException("There are two ActiveLearning callbacks; one fit has one pool: keep one.")
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):
+            raise MisconfigurationException(
+                "StochasticWeightAveraging changes the Trainer's epochs once a `fit`, so it cannot start anew each "
+                "round. Use lightning.pytorch.callbacks.WeightAveraging, which can."
+            )
+
+    def _datamodule(self, trainer: Trainer) -> ActiveLearningDataModule:
+        datamodule = trainer.datamodule
+        if not isinstance(datamodule, ActiveLearningDataModule):
+            given = {"initial": self.initial, "pool_dataset": self.pool_dataset, "seed": self.seed}
+            self._wrapped = wrap_data(trainer, **{k: v for k, v in given.items() if v is not None})
+            return self._wrapped
+        if datamodule is self._wrapped:
+            return datamodule
+        for name, mine, its in (
+            ("initial", self.initial, datamodule.initial),
+            ("seed", self.seed, datamodule.seed),
+            ("pool_dataset", self.pool_dataset, datamodule.given_pool_dataset),
+        ):
+            if mine is not None and mine is not its and (name == "pool_dataset" or mine != its):
+                raise MisconfigurationException(
+                    f"`{name}` is {mine!r} on ActiveLearning and {its!r} on ActiveLearningDataModule: say it once."
+                )
+        return datamodule

@@ -1,0 +1,321 @@
+"""A LightningDataModule around any other: its train loader sees only what is labeled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lightning_al.dataset import count_of, fingerprint, labeled_subset, training_dataset
+from lightning_al.exceptions import PoolError, ResumeError
+from lightning_al.pool import Pool
+
+# Only what the user overrode is forwarded: Lightning asks `is_overridden(name, datamodule)`.
+_FORWARDED_HOOKS = (
+    "prepare_data",
+    "teardown",
+    "val_dataloader",
+    "test_dataloader",
+    "predict_dataloader",
+    "on_exception",
+    "on_before_batch_transfer",
+    "transfer_batch_to_device",
+    "on_after_batch_transfer",
+)
+_LOADER_ARGUMENTS = (
+    "num_workers",
+    "collate_fn",
+    "pin_memory",
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "generator",
+    "prefetch_factor",
+    "persistent_workers",
+    "pin_memory_device",
+    "in_order",
+)
+
+
+class ActiveLearningDataModule(LightningDataModule):
+    """Wraps a LightningDataModule and tracks which training samples are labeled.
+
+    The train loader gives only the labeled samples; every other loader, hook and attribute is the wrapped
+    datamodule's own.
+
+    Args:
+        datamodule: Any LightningDataModule whose ``train_dataloader`` gives one DataLoader over a map-style dataset.
+        initial: The samples labeled at the start: a count, a share of the training set in (0, 1), or a list of
+            dataset indices. 0 only with ``ActiveLearning(initial_strategy=...)``.
+        pool_dataset: The training samples without augmentation, same length and order, for scoring. By default the
+            wrapped datamodule's ``pool_dataset()`` method, else the training set itself.
+        seed: Draws the initial samples.
+
+    Raises:
+        ValueError: ``initial`` is negative, doubled, or not a count, a share or a list.
+
+    Example:
+        >>> from lightning_al.demos import DigitsDataModule
+        >>> datamodule = ActiveLearningDataModule(DigitsDataModule(), initial=[5, 2, 9])
+        >>> datamodule.setup("fit")
+        >>> datamodule.labeled_indices().tolist()
+        [5, 2, 9]
+        >>> datamodule.num_classes  # unknown attributes reach the wrapped datamodule
+        10
+    """
+
+    def __init__(
+        self,
+        datamodule: LightningDataModule,
+        *,
+        initial: int | float | list[int] = 100,
+        pool_dataset: Dataset[Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(datamodule, LightningDataModule):
+            raise ValueError(
+                f"Expected `datamodule` to be a lightning.pytorch.LightningDataModule, but got {type(datamodule)!r}."
+            )
+        if isinstance(datamodule, ActiveLearningDataModule):
+            raise ValueError("The datamodule is an ActiveLearningDataModule already: pass the plain one.")
+        count_of(initial, 1 << 62, "initial")
+        super().__init__()
+        # What Lightning's constructor set and the wrapped datamodule has too (hyperparameters, flags) is the latter's.
+        for name in vars(self).keys() & vars(datamodule).keys():
+            del self.__dict__[name]
+        self.__dict__["datamodule"] = datamodule
+        self.initial = initial
+        self.seed = seed
+        self.given_pool_dataset = pool_dataset
+        self._pool: Pool | None = None
+        self._labels: dict[int, Any] = {}
+        self._restored = False
+        for name in _FORWARDED_HOOKS:
+            if is_overridden(name, datamodule):
+                setattr(self, name, getattr(datamodule, name))
+
+    # -- transparency
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "datamodule" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.__dict__["datamodule"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The Tuner's `scale_batch_size` and CLI links set attributes on what the trainer knows: this wrapper.
+        inner = self.__dict__.get("datamodule")
+        own = name in self.__dict__ or hasattr(type(self), name)
+        if inner is not None and not own and name in vars(inner) and not name.startswith("_"):
+            setattr(inner, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer, the same for the wrapped datamodule."""
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        self.__dict__["_trainer"] = trainer
+        if "datamodule" in self.__dict__:
+            self.datamodule.trainer = trainer
+
+    # -- the pool
+    @property
+    def pool(self) -> Pool:
+        """What is labeled, unlabeled, pending and rejected, and since which round."""
+        if self._pool is None:
+            raise MisconfigurationException("The pool is known after `setup('fit')`: call it, or `trainer.fit`, first.")
+        return self._pool
+
+    def setup(self, stage: str) -> None:
+        """Set up the wrapped datamodule and, for ``"fit"``, the pool."""
+        self.datamodule.setup(stage)
+        if stage == "fit":
+            self.setup_pool()
+
+    def setup_pool(self) -> None:
+        """Find the training set and label the initial samples; the wrapped datamodule is set up already.
+
+        Raises:
+            MisconfigurationException: The training data are not one DataLoader over a map-style dataset without a
+                sampler of its own, or ``pool_dataset`` has another length.
+            ValueError: ``initial`` does not fit the data.
+        """
+        if self._pool is not None:
+            return
+        dataset = training_dataset(self.datamodule.train_dataloader())
+        size = len(cast(Any, dataset))
+        pool_dataset = self._find_pool_dataset(dataset, size)
+        pool = Pool(size)
+        if isinstance(self.initial, list):
+            try:
+                pool.label(self.initial)
+            except PoolError as error:
+                raise ValueError(f"`initial` does not fit the training set: {error}") from None
+        else:
+            generator = torch.Generator().manual_seed(self.seed)
+            pool.label(torch.randperm(size, generator=generator, dtype=torch.int32)[: self.initial_count(size)])
+        self._dataset, self._scored, self._pool = dataset, pool_dataset, pool
+        self.fingerprint, changing = fingerprint(pool_dataset)
+        if changing:
+            rank_zero_warn(
+                "Reading the same training sample twice gave two different samples, so the training set looks "
+                "augmented, and the pool would be scored with augmentation. Give the samples without it: a method "
+                f"`pool_dataset()` on {type(self.datamodule).__name__}, or ActiveLearningDataModule(pool_dataset=...)."
+            )
+
+    def initial_count(self, size: int | None = None) -> int:
+        """How many samples ``initial`` asks for."""
+        return count_of(self.initial, self.pool.size if size is None else size, "initial")
+
+    def unlabel_initial(self) -> None:
+        """Back to nothing labeled, for a cold start that picks the first samples by a strategy."""
+        self._pool = Pool(self.pool.size)
+
+    def _find_pool_dataset(self, dataset: Dataset[Any], size: int) -> Dataset[Any]:
+        found = self.given_pool_dataset
+        method = getattr(self.datamodule, "pool_dataset", None)
+        if found is None and method is not None:
+            found = method() if callable(method) else method
+        if found is None:
+            return dataset
+        if len(cast(Any, found)) != size:
+            raise MisconfigurationException(
+                f"`pool_dataset` has {len(cast(Any, found))} samples and the training set {size}: they must be the "
+                "same samples in the same order, the pool's without augmentation."
+            )
+        return found
+
+    def labeled_indices(self) -> Tensor:
+        """Dataset indices with a label, in the order they came ``(L,)``, int64."""
+        return self.pool.labeled
+
+    def unlabeled_indices(self) -> Tensor:
+        """Dataset indices a query may pick, ascending ``(U,)``, int64."""
+        return self.pool.unlabeled
+
+    def label(self, indices: Sequence[int] | Tensor, labels: Sequence[Any] | None = None) -> None:
+        """Label samples; the next train loader has them.
+
+        Args:
+            indices: Dataset indices, unlabeled or pending.
+            labels: One a sample, taking the place of the dataset's own targets; None where the dataset knows them.
+
+        Raises:
+            PoolError: An index is out of range, doubled, labeled or rejected, or the lengths differ.
+        """
+        if labels is not None and len(labels) != len(indices):
+            raise PoolError(f"Got {len(labels)} labels for {len(indices)} indices.")
+        self.label_in_round(indices, labels, self.pool.round)
+
+    def label_in_round(self, indices: Sequence[int] | Tensor, labels: Sequence[Any] | None, round: int) -> None:
+        """As :meth:`label`, for the round that first trains on the labels."""
+        self.pool.label(indices, round)
+        if labels is not None:
+            own = zip(torch.as_tensor(indices).tolist(), labels, strict=True)
+            self._labels.update({i: label for i, label in own if label is not None})
+
+    def reject(self, indices: Sequence[int] | Tensor) -> None:
+        """Take samples out of the pool for good: junk that cannot be labeled."""
+        self.pool.reject(indices)
+
+    # -- loaders
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The wrapped datamodule's train loader over the labeled samples only."""
+        loader = cast("DataLoader[Any]", self.datamodule.train_dataloader())
+        subset = labeled_subset(training_dataset(loader), self.pool.labeled.tolist(), self._labels)
+        world_size = getattr(self.trainer, "world_size", 1)
+        if loader.drop_last and len(subset) // world_size < (loader.batch_size or 1):
+            raise MisconfigurationException(
+                f"`drop_last=True` with {len(subset)} labels and a batch size of {loader.batch_size}"
+                f"{f' on {world_size} devices' if world_size > 1 else ''} leaves no batch to train on. Set "
+                "`drop_last=False` in `train_dataloader`, or a larger `initial`."
+            )
+        shuffle = not isinstance(loader.sampler, torch.utils.data.SequentialSampler)
+        return DataLoader(
+            subset,
+            batch_size=loader.batch_size,
+            shuffle=shuffle,
+            drop_last=loader.drop_last,
+            **_arguments(loader),
+        )
+
+    def scoring_dataloader(self, indices: Tensor) -> DataLoader[Any]:
+        """A loader over the pool dataset's samples at ``indices``, in that order, without augmentation."""
+        loader = cast("DataLoader[Any]", self.datamodule.train_dataloader())
+        arguments = _arguments(loader) | {"persistent_workers": False}
+        return DataLoader(self._scored, batch_size=loader.batch_size, sampler=_InOrder(indices), **arguments)
+
+    def scoring_batch_size(self) -> int:
+        """Samples in a batch of :meth:`scoring_dataloader`."""
+        return self.datamodule.train_dataloader().batch_size or 1
+
+    def preview(self, index: int) -> Any:
+        """The pool dataset's sample at a dataset index."""
+        return self._scored[index]
+
+    # -- checkpoints
+    def state_dict(self) -> dict[str, Any]:
+        """The pool as index lists, and the wrapped datamodule's own state."""
+        state: dict[str, Any] = {"inner": self.datamodule.state_dict()}
+        if self._pool is not None:
+            state |= {"pool": self._pool.state_dict(), "fingerprint": self.fingerprint}
+            state["labels"] = {str(index): label for index, label in self._labels.items()}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the pool.
+
+        Raises:
+            ResumeError: The checkpoint belongs to another dataset.
+            PoolError: The checkpoint was changed.
+        """
+        if self._pool is not None and "pool" in state_dict:
+            pool = Pool.from_state_dict(state_dict["pool"])
+            self.check_same_dataset(pool.size, str(state_dict["fingerprint"]), "The checkpoint")
+            self._pool = pool
+            self._labels = {int(index): label for index, label in state_dict["labels"].items()}
+            self._restored = True
+        self.datamodule.load_state_dict(state_dict["inner"])
+
+    def check_same_dataset(self, size: int, fingerprint: str, source: str) -> None:
+        """Raise where a checkpoint or a folder was made with another dataset.
+
+        Raises:
+            ResumeError: The size differs, or the samples that were compared do.
+        """
+        if size != self.pool.size:
+            raise ResumeError(f"{source} is of a dataset with {size} samples; this one has {self.pool.size}.")
+        if fingerprint and self.fingerprint and fingerprint != self.fingerprint:
+            raise ResumeError(f"{source} is of another dataset: as many samples ({size}), but not the same ones.")
+
+
+class _InOrder(Sampler[int]):
+    """Gives dataset indices straight from a tensor: no list of ten million, no lookup through a subset."""
+
+    def __init__(self, indices: Tensor) -> None:
+        self.indices = indices
+
+    def __iter__(self) -> Iterator[int]:
+        for block in self.indices.split(1 << 16):
+            yield from block.tolist()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def _arguments(loader: DataLoader[Any]) -> dict[str, Any]:
+    arguments = {name: getattr(loader, name) for name in _LOADER_ARGUMENTS if hasattr(loader, name)}
+    if not loader.num_workers:
+        arguments.pop("prefetch_factor", None)
+    if not arguments.get("pin_memory_device"):
+        arguments.pop("pin_memory_device", None)
+    return arguments

@@ -1,0 +1,233 @@
+r"""Points and their squared distances, in the two spaces that selections work in.
+
+`EuclideanSpace` holds embeddings; `GradientSpace` holds BADGE's last-layer gradients as two factors, never multiplied
+out. Both move the origin to the embeddings' mean before anything is squared: :math:`|x|^2 + |y|^2 - 2 \langle x, y
+\rangle` loses its digits far from the origin. What is left below the rounding of that sum counts as 0.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lightning_al.functional.inputs import block_rows, blocks, check_finite, compute_dtype
+
+Features = tuple[Tensor, ...]
+"""What distances are computed from: tensors with one row a point."""
+
+Rows = Tensor | slice
+"""Positions of points: an int64 tensor, or a slice within one of the space's parts."""
+
+# Squared distances are resolved to this many units of rounding of the squared norms they are computed from.
+_ROUNDING_UNITS = 8
+
+# Centres a block of distances spans; more are taken in turns.
+_CENTRES_AT_ONCE = 512
+
+
+class Space(Protocol):
+    """Points that can be fetched, and compared once fetched."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+
+    def take(self, rows: Rows) -> Features:
+        """Return the features of some points."""
+
+    def squared_distances(self, points: Features, centres: Features) -> Tensor:
+        """Return non-negative squared distances ``(points, centres)``."""
+
+    def nearest(self, points: Features, centres: Features) -> Tensor:
+        """Return each point's squared distance from the nearest centre ``(points,)``."""
+
+    def slices(self) -> list[slice]:
+        """Return slices that cover all points in blocks that `take` accepts."""
+
+
+class EuclideanSpace:
+    """Embeddings under the Euclidean distance, the mean of the pool as origin.
+
+    Args:
+        embeddings: The pool ``(N, D)``, positions ``0`` to ``N - 1``.
+        labeled: More points ``(L, D)``, positions ``N`` to ``N + L - 1``.
+
+    Raises:
+        ValueError: If an embedding is not finite, or too large to be squared.
+    """
+
+    def __init__(self, embeddings: Tensor, labeled: Tensor | None = None) -> None:
+        self.parts = [("embeddings", embeddings)]
+        if labeled is not None and len(labeled):
+            self.parts.append(("labeled_embeddings", labeled))
+        self.device = embeddings.device
+        self.dtype = compute_dtype(embeddings.dtype)
+        self.starts = [0]
+        for _, part in self.parts:
+            self.starts.append(self.starts[-1] + len(part))
+        self.origin = _mean(embeddings, self.dtype)
+        self.squared_norms = self._squared_norms()
+
+    def __len__(self) -> int:
+        """Return the number of points of all parts."""
+        return self.starts[-1]
+
+    def slices(self) -> list[slice]:
+        """Return slices that cover all points; none crosses from one part into the next."""
+        step = block_rows(self.parts[0][1].shape[1], self.device)
+        bounds = zip(self.starts, self.starts[1:], strict=False)
+        return [slice(i, min(i + step, stop)) for start, stop in bounds for i in range(start, stop, step)]
+
+    def take(self, rows: Rows) -> Features:
+        """Return the points relative to the origin ``(M, D)`` and their squared norms ``(M,)``."""
+        return self._centred(rows), self.squared_norms[rows]
+
+    def squared_distances(self, points: Features, centres: Features) -> Tensor:
+        """Return squared distances ``(points, centres)``, rounding cut to 0."""
+        (x, x_norms), (y, y_norms) = points, centres
+        distances = torch.addmm(y_norms, x, y.t(), alpha=-2).add_(x_norms[:, None])
+        return _without_rounding(distances, x_norms[:, None])
+
+    def nearest(self, points: Features, centres: Features) -> Tensor:
+        """Return each point's squared distance from the nearest centre ``(points,)``, rounding cut to 0."""
+        (x, x_norms), (y, y_norms) = points, centres
+        if len(y) == 1:
+            products = torch.addmv(y_norms.expand(len(x)), x, y[0], alpha=-2)
+        else:
+            products = torch.addmm(y_norms, x, y.t(), alpha=-2).amin(1)
+        return _without_rounding(products.add_(x_norms), x_norms)
+
+    def _centred(self, rows: Rows) -> Tensor:
+        if isinstance(rows, slice):
+            for start, stop, (_, part) in zip(self.starts, self.starts[1:], self.parts, strict=False):
+                if start <= rows.start < stop:
+                    return part[rows.start - start : rows.stop - start].to(self.dtype) - self.origin
+        if len(self.parts) == 1:
+            return self.parts[0][1][rows].to(self.dtype).sub_(self.origin)
+        (_, pool), (_, labeled) = self.parts
+        in_pool = (rows < len(pool))[:, None]
+        points = torch.where(
+            in_pool, pool[rows.clamp(max=len(pool) - 1)], labeled[(rows - len(pool)).clamp(min=0)].to(pool.dtype)
+        )
+        return points.to(self.dtype).sub_(self.origin)
+
+    def _squared_norms(self) -> Tensor:
+        norms = torch.empty(len(self), dtype=self.dtype, device=self.device)
+        for rows in self.slices():
+            norms[rows] = torch.linalg.vector_norm(self._centred(rows), dim=1).square_()
+        if not bool(torch.isfinite(norms.sum())):
+            for name, part in self.parts:
+                check_finite(part, name)
+            raise ValueError(
+                f"Expected `embeddings` small enough to be squared in {self.dtype}, but got a squared norm of "
+                f"{float(norms.max())}. Divide the embeddings by their largest value."
+            )
+        return norms
+
+
+class GradientSpace:
+    r"""The gradients :math:`g = (p - e_{\hat y}) \otimes z` of the last layer, as their factors.
+
+    With :math:`d = p - e_{\hat y}`, :math:`s = |d_i - d_j|^2` and :math:`t = |z_i - z_j|^2`,
+
+    .. math:: 2 |g_i - g_j|^2 = (|d_i|^2 - |d_j|^2) (|z_i|^2 - |z_j|^2) + (|d_i|^2 + |d_j|^2) t
+              + s (|z_i|^2 + |z_j|^2) - s t,
+
+    which costs :math:`C + D` a pair in place of :math:`C D`, and holds where the embeddings are far from 0.
+
+    Args:
+        probs: Class probabilities ``(N, C)``.
+        embeddings: Embeddings ``(N, D)``.
+
+    Raises:
+        ValueError: If a value is not finite, or too large to be squared.
+    """
+
+    def __init__(self, probs: Tensor, embeddings: Tensor) -> None:
+        self.probs = probs
+        self.points = EuclideanSpace(embeddings)
+        self.device = embeddings.device
+        self.dtype = torch.promote_types(self.points.dtype, compute_dtype(probs.dtype))
+        self.predicted = probs.argmax(1)
+        self.residual_norms = torch.empty(len(probs), dtype=self.dtype, device=self.device)
+        self.embedding_norms = torch.empty_like(self.residual_norms)
+        for rows in self.slices():
+            self.residual_norms[rows] = self._residuals(rows).square_().sum(1)
+            block = embeddings[rows].to(self.dtype)
+            self.embedding_norms[rows] = torch.linalg.vector_norm(block, dim=1).square_()
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.probs)
+
+    @property
+    def squared_norms(self) -> Tensor:
+        """Squared norms of the gradients ``(N,)``."""
+        return self.residual_norms * self.embedding_norms
+
+    def slices(self) -> list[slice]:
+        """Return slices that cover all points."""
+        return self.points.slices()
+
+    def take(self, rows: Rows) -> Features:
+        """Return residuals, centred embeddings and their squared norms, one row a point."""
+        centred, centred_norms = self.points.take(rows)
+        return self._residuals(rows), self.residual_norms[rows], centred, centred_norms, self.embedding_norms[rows]
+
+    def squared_distances(self, points: Features, centres: Features) -> Tensor:
+        """Return squared distances between gradients ``(points, centres)``, rounding cut to 0."""
+        d_i, d_norms_i, z_i, centred_norms_i, z_norms_i = points
+        d_j, d_norms_j, z_j, centred_norms_j, z_norms_j = centres
+        s = torch.addmm(d_norms_j, d_i, d_j.t(), alpha=-2).add_(d_norms_i[:, None])
+        s = _without_rounding(s, d_norms_i[:, None])
+        t = self.points.squared_distances((z_i, centred_norms_i), (z_j, centred_norms_j)).to(self.dtype)
+        total = (z_norms_i[:, None] + z_norms_j).sub_(t).mul_(s)
+        total.addcmul_(t, d_norms_i[:, None] + d_norms_j)
+        total.addcmul_(d_norms_i[:, None] - d_norms_j, z_norms_i[:, None] - z_norms_j)
+        return total.mul_(0.5).clamp_(min=0)
+
+    def nearest(self, points: Features, centres: Features) -> Tensor:
+        """Return each gradient's squared distance from the nearest centre ``(points,)``."""
+        return self.squared_distances(points, centres).amin(1)
+
+    def _residuals(self, rows: Rows) -> Tensor:
+        residuals = self.probs[rows].to(self.dtype, copy=True)
+        minus_one = torch.full((len(residuals), 1), -1.0, dtype=self.dtype, device=self.device)
+        return residuals.scatter_add_(1, self.predicted[rows][:, None], minus_one)
+
+
+def lower_to_nearest(space: Space, bounds: Tensor, centres: Features) -> None:
+    """Lower the bounds of the first points to their squared distances from the nearest centre, in place.
+
+    Args:
+        space: The points.
+        bounds: Upper bounds ``(N,)`` of the squared distances of the first N points, which end a part of the space.
+        centres: Features of the centres.
+    """
+    for rows in space.slices():
+        if rows.start >= len(bounds):
+            return
+        points = space.take(rows)
+        for start in range(0, len(centres[0]), _CENTRES_AT_ONCE):
+            some = tuple(feature[start : start + _CENTRES_AT_ONCE] for feature in centres)
+            torch.minimum(bounds[rows], space.nearest(points, some), out=bounds[rows])
+
+
+def _without_rounding(distances: Tensor, norms: Tensor) -> Tensor:
+    """Set to 0, in place, what is within the rounding of a sum of norms: there both points have nearly the same."""
+    return distances.masked_fill_(distances <= norms * (2 * _ROUNDING_UNITS * torch.finfo(norms.dtype).eps), 0)
+
+
+def _mean(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the mean row, summed relative to the first one so that an offset costs no digits."""
+    if len(matrix) == 0:
+        return torch.zeros(matrix.shape[1], dtype=dtype, device=matrix.device)
+    first = matrix[0].to(dtype)
+    total = torch.zeros_like(first)
+    for _, block in blocks(matrix):
+        total += (block.to(dtype) - first).sum(0)
+    return first + total / len(matrix)

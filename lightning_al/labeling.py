@@ -1,0 +1,155 @@
+"""Asking for labels: what is asked is recorded before it is asked, what is answered before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+from lightning_al.exceptions import ResumeError
+from lightning_al.figures import contact_sheet
+from lightning_al.ledger import REJECTED, Ledger, LedgerRow, encode_label
+from lightning_al.oracles import Answers, Oracle, Query
+from lightning_al.pool import Pool
+from lightning_al.run_folder import RecordedQuery, RunFolder
+
+INITIAL = "initial"
+"""The ledger's strategy of the first labels, where no strategy picked them."""
+
+
+class Labeling:
+    """Puts queries to an oracle and keeps both in the run's folder; runs on one process only.
+
+    Args:
+        oracle: Who answers.
+        folder: Where queries and answers are kept; None keeps nothing.
+    """
+
+    def __init__(self, oracle: Oracle, folder: RunFolder | None) -> None:
+        self.oracle = oracle
+        self.folder = folder
+        self.ledger = None if folder is None else Ledger(folder.ledger_path)
+        self._rows: list[LedgerRow] | None = None
+
+    @property
+    def rows(self) -> list[LedgerRow]:
+        """All answers so far."""
+        if self._rows is None:
+            self._rows = [] if self.ledger is None else self.ledger.read()
+        return self._rows
+
+    def recorded(self, round: int) -> RecordedQuery | None:
+        """What was asked for a round before this process was started, if anything."""
+        return None if self.folder is None else self.folder.read_query(round)
+
+    def ask(self, query: Query) -> Answers:
+        """Record a query, ask what the ledger does not know yet, record the answers.
+
+        Raises:
+            ValueError: The oracle's answers do not belong to the query; nothing is recorded.
+            LedgerError: The ledger cannot be written, or was changed.
+        """
+        asked = query.dataset_indices.tolist()
+        if self.folder is not None and self.recorded(query.round) is None:
+            scores = None if query.scores is None else query.scores.tolist()
+            self.folder.write_query(query.round, RecordedQuery(asked, scores, query.strategy))
+        known = {row.dataset_index: row for row in self.rows if row.round == query.round}
+        positions = [i for i, index in enumerate(asked) if index not in known]
+        answers = Answers()
+        if positions:
+            rest = _part(query, positions)
+            answers = self.oracle.label(rest)
+            answers.check(rest)
+            self._append(rest, answers)
+        for index, row in known.items():
+            if row.rejected:
+                answers.rejected.append(index)
+            else:
+                answers.labels[index] = row.label
+        return answers
+
+    def record_initial(self, indices: Sequence[int]) -> None:
+        """Record the first labels, which nobody asked for.
+
+        Raises:
+            ResumeError: The ledger holds other first labels than these.
+        """
+        known = [row.dataset_index for row in self.rows if row.round == 0]
+        if known != list(indices[: len(known)]):
+            raise ResumeError(
+                "The ledger's initial labels are not those of this run: `initial` or `seed` differs. Set them as they "
+                "were, or another `dirpath`, for a run of its own."
+            )
+        now = _now()
+        self._write([LedgerRow(i, 0, INITIAL, None, "", now) for i in indices[len(known) :]])
+
+    def check_covers(self, pool: Pool) -> None:
+        """Raise where the ledger lacks answers that a restored pool holds, or holds others.
+
+        Raises:
+            ResumeError: Ledger and checkpoint contradict each other.
+        """
+        if self.ledger is None:
+            return
+        for status, indices in (("labeled", pool.labeled), ("rejected", pool.rejected)):
+            rows = [r for r in self.rows if r.round <= pool.round and r.rejected == (status == "rejected")]
+            held = list(zip(indices.tolist(), pool.rounds(status).tolist(), strict=True))  # type: ignore[arg-type]
+            if sorted((r.dataset_index, r.round) for r in rows) != sorted(held):
+                raise ResumeError(
+                    f"The checkpoint has {len(held)} samples {status} up to round {pool.round} and the ledger "
+                    f"{self.ledger.path} {len(rows)}{', but not the same ones' if len(rows) == len(held) else ''}. "
+                    "They are not of the same run, or rows of the ledger are lost. Restore the ledger from a copy, "
+                    "or set another `dirpath`."
+                )
+
+    def draw_sheet(self, query: Query) -> None:
+        """A contact sheet of what was asked first, where the samples are images."""
+        if self.folder is None or self.folder.query_path(query.round).with_suffix(".png").exists():
+            return
+        first = query.dataset_indices[:64].tolist()
+        captions = [f"{i}" if query.scores is None else f"{i} | {query.scores[n]:.3f}" for n, i in enumerate(first)]
+        title = f"Round {query.round}: asked by {query.strategy}, the first {len(first)} of {len(query)}"
+        with isolate_rng():
+            images = [query.preview(index) for index in first]
+            contact_sheet(images, captions, self.folder.query_path(query.round).with_suffix(".png"), title)
+
+    def _append(self, query: Query, answers: Answers) -> None:
+        now = _now()
+        rejected = set(answers.rejected)
+        rows = []
+        for position, index in enumerate(query.dataset_indices.tolist()):
+            if index not in answers.labels and index not in rejected:
+                continue
+            score = None if query.scores is None else float(query.scores[position])
+            label = answers.labels.get(index)
+            answer = REJECTED if index in rejected else "" if label is None else encode_label(label)
+            rows.append(LedgerRow(index, query.round, query.strategy, score, answer, now))
+        self._write(rows)
+
+    def _write(self, rows: list[LedgerRow]) -> None:
+        known = self.rows
+        if self.ledger is not None and rows:
+            self.ledger.append(rows)
+        self._rows = known + rows
+
+
+def _part(query: Query, positions: list[int]) -> Query:
+    def rows(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[positions]
+
+    chosen = query.dataset_indices[positions]
+    return Query(chosen, query.round, query.strategy, rows(query.scores), rows(query.probs), query.preview)
+
+
+def as_query(round: int, recorded: RecordedQuery, preview: object) -> Query:
+    """A recorded query as a query again."""
+    scores = None if recorded.scores is None else torch.tensor(recorded.scores, dtype=torch.float64)
+    indices = torch.tensor(recorded.dataset_indices, dtype=torch.int64)
+    return Query(indices, round, recorded.strategy, scores, None, preview)  # type: ignore[arg-type]
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

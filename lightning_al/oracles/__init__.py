@@ -1,0 +1,8 @@
+"""Oracles: who answers a query."""
+
+from __future__ import annotations
+
+from lightning_al.oracles.base import Answers, Oracle, Query
+from lightning_al.oracles.dataset import DatasetOracle
+
+__all__ = ["Answers", "DatasetOracle", "Oracle", "Query"]

@@ -1,0 +1,433 @@
+"""One run, round after round: fit, query, label, reset, and what is saved in between."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from lightning_al import rounds
+from lightning_al.datamodule import ActiveLearningDataModule
+from lightning_al.dataset import count_of
+from lightning_al.exceptions import ActiveLearningError, ResumeError
+from lightning_al.figures import learning_curve
+from lightning_al.labeling import Labeling, as_query
+from lightning_al.oracles import Query
+from lightning_al.randomness import restore_rng, rng_state
+from lightning_al.run_folder import RunFolder
+from lightning_al.scoring import Scored, score_pool
+from lightning_al.strategies import QueryStrategy, ScoreStrategy
+from lightning_al.weights import InitialWeights, random_weights
+
+if TYPE_CHECKING:
+    from lightning_al.callback import ActiveLearning
+
+T = TypeVar("T")
+
+
+class Run:
+    """The rounds of one ``trainer.fit``, driven by the loop in ``rounds.py``.
+
+    Args:
+        callback: The configuration.
+        trainer: The trainer that runs it.
+        datamodule: The wrapped data, set up.
+    """
+
+    def __init__(self, callback: ActiveLearning, trainer: Trainer, datamodule: ActiveLearningDataModule) -> None:
+        self.callback, self.trainer, self.datamodule = callback, trainer, datamodule
+        keeps = not trainer.fast_dev_run
+        dirpath = callback.dirpath or os.path.join(trainer.default_root_dir, "active_learning")
+        self.folder = RunFolder(dirpath) if keeps else None
+        self.saves = keeps and bool(trainer.checkpoint_callbacks)
+        self.initial = InitialWeights(self.folder.initial_weights if self.folder and self.saves else None)
+        self.labeling = Labeling(callback.oracle, self.folder)
+        self.seed = datamodule.seed if callback.seed is None else callback.seed
+        self.fresh = rounds.fresh_states(trainer, callback)
+        self.limits = trainer.fit_loop.max_steps, trainer.fit_loop.min_steps
+        self.accumulate_grad_batches = trainer.accumulate_grad_batches
+        self.requires_grad: dict[str, bool] = {}
+
+        self.round = 0
+        self.fitted = False
+        self.step0 = 0
+        self.run_id = ""
+        self.history: list[dict[str, Any]] = []
+        self.finished = False
+        self._metrics: dict[str, float] = {}
+        self._restored: dict[str, Any] | None = None
+        self._rank_states: list[Any] | None = None
+        self._started = time.monotonic()
+
+    # -- checkpoints
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run is; tensors, lists, numbers and text only."""
+        return {
+            "round": self.round,
+            "fitted": self.fitted,
+            "step0": self.step0,
+            "run_id": self.run_id,
+            "seed": self.seed,
+            "history": self.history,
+            "metrics": self._logged() or self._metrics,
+            "pool": self.datamodule.pool.digest(),
+            "rng": self._rank_states or [rng_state()],
+            "sampler_seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            "world_size": self.trainer.world_size,
+            # An early-stopped round would train an epoch more: Lightning does not save `should_stop`.
+            "stopped": self.trainer.should_stop and not rounds.out_of_time(self.trainer, agree=False),
+            "strategy": self.callback.strategy.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of a checkpoint; it is compared with the pool and the ledger before training."""
+        self._restored = state
+        self.round, self.fitted, self.step0 = int(state["round"]), bool(state["fitted"]), int(state["step0"])
+        self.run_id, self.seed = str(state["run_id"]), int(state["seed"])
+        self.history = [dict(row) for row in state["history"]]
+        self._metrics = dict(state["metrics"])
+        self.callback.strategy.load_state_dict(state["strategy"])
+
+    def _save(self) -> None:
+        if self.folder is None or not self.saves:
+            return
+        if self.trainer.world_size > 1:
+            self._rank_states = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(self._rank_states, rng_state())
+        rounds.save_checkpoint(self.trainer, self.folder.checkpoint)
+        self._rank_states = None
+
+    # -- the driver of the loop
+    def begin(self, trainer: Trainer) -> bool:
+        """Before the first or the resumed round; True where that round's fit is done already."""
+        self.requires_grad = {name: p.requires_grad for name, p in trainer.lightning_module.named_parameters()}
+        loop = trainer.fit_loop
+        if self._restored is None:
+            self._start()
+            loop.drop_loader()  # the first round draws its shuffle after the saved RNG state, as a resumed one does
+            loop.shift_steps(*self.limits, start=self.step0)
+        else:
+            self._resume(self._restored, loop)
+        self._started = time.monotonic()
+        return self.fitted
+
+    def end_round(self, trainer: Trainer) -> bool:
+        """After a fit: query, label, reset. False: no further round."""
+        if not self.fitted:
+            self._close_fit()
+        reason = self._reason_to_stop()
+        if reason is not None:
+            self._finish(reason)
+            return False
+        self._save()
+        began = time.monotonic()
+        best = rounds.best_checkpoint(trainer) if self.callback.load_best else ""
+        if best:
+            rounds.load_weights(trainer, best)
+        query = self._acquire(self.callback.strategy, self.round + 1, self._query_size())
+        self.history[-1]["seconds_query"] = time.monotonic() - began
+        self._say(self.history[-1])
+        self._on_rank_zero(lambda: self.labeling.draw_sheet(query))
+        self._write_figures()
+        self._next_round()
+        return True
+
+    def _start(self) -> None:
+        trainer = self.trainer
+        if trainer.ckpt_path is not None:
+            raise ResumeError(
+                f"The checkpoint {trainer.ckpt_path} holds no state of ActiveLearning: it comes from a plain fit, or "
+                "holds weights only. Load its weights into the model instead, "
+                "`MyModel.load_from_checkpoint(...)`, or resume from the run's last-round.ckpt."
+            )
+        self._on_rank_zero(self._open_folder)
+        self.run_id = self._on_rank_zero(lambda: uuid.uuid4().hex)
+        if self.callback.reset == "initial":
+            state = trainer.strategy.lightning_module_state_dict()
+            self.initial.save(state, self.run_id, write=trainer.is_global_zero)
+        if self.callback.initial_strategy is not None:
+            count = self.datamodule.initial_count()
+            self.datamodule.unlabel_initial()
+            query = self._acquire(self.callback.initial_strategy, 0, count)
+            self._on_rank_zero(lambda: self.labeling.draw_sheet(query))
+        else:
+            self._on_rank_zero(lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist()))
+        self._save()
+
+    def _open_folder(self) -> None:
+        """Find the folder as a new run may: absent, or with answers of a run that was killed before it was saved."""
+        folder = self.folder
+        if folder is None or not folder.exists:
+            return self._describe(finished=False)
+        info = folder.read_run() or {}
+        if not folder.is_unfinished:
+            rank_zero_info(f"The finished run in {folder.path} was moved to {folder.set_aside()}.")
+            return self._describe(finished=False)
+        if folder.checkpoint.exists():
+            raise ResumeError(
+                f"{folder.path} holds an unfinished run. To go on with it: "
+                f"trainer.fit(..., ckpt_path={str(folder.checkpoint)!r}), or --ckpt_path last on the command line. "
+                "For a new run: ActiveLearning(dirpath=...), or move that folder away."
+            )
+        if info:
+            self.datamodule.check_same_dataset(info["pool_size"], info["fingerprint"], f"The run in {folder.path}")
+        rank_zero_info(f"{folder.path} has no checkpoint: the run starts again and replays the answers in its ledger.")
+        return None
+
+    def _describe(self, finished: bool, reason: str = "") -> None:
+        if self.folder is not None:
+            self.folder.write_run(
+                {
+                    "finished": finished,
+                    "reason": reason,
+                    "pool_size": self.datamodule.pool.size,
+                    "fingerprint": self.datamodule.fingerprint,
+                    "strategy": repr(self.callback.strategy),
+                    "seed": self.seed,
+                    "round": self.round,
+                }
+            )
+
+    def _resume(self, state: dict[str, Any], loop: rounds.RoundLoop) -> None:
+        pool = self.datamodule.pool
+        if pool.round != self.round:
+            raise ResumeError(
+                f"The checkpoint's pool is in round {pool.round} and its callback in round {self.round}: they were "
+                "not saved together. Resume from the run's last-round.ckpt."
+            )
+        if pool.digest() != state["pool"]:
+            raise ResumeError("The checkpoint's pool was changed after it was saved. Resume from another checkpoint.")
+        sampler_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        if self.trainer.world_size > 1 and state["sampler_seed"] != sampler_seed:
+            raise ResumeError(
+                f"The run was seeded with {state['sampler_seed']} and this process with {sampler_seed}: the ranks' "
+                f"shares would be shuffled otherwise. Call seed_everything({state['sampler_seed']}) first."
+            )
+        if self.folder is not None:
+            self._on_rank_zero(lambda: self.labeling.check_covers(pool))
+            self._on_rank_zero(lambda: self._describe(finished=False))
+        loop.shift_steps(*self.limits, start=self.step0)
+        states = state["rng"]
+        if self.trainer.global_rank < len(states):
+            restore_rng(states[self.trainer.global_rank])
+        if not loop.is_mid_round:
+            loop.clear_restart()
+        if not loop.restarting:
+            loop.drop_loader()
+        self.trainer.should_stop = self.trainer.should_stop or bool(state["stopped"])
+        rank_zero_info(f"Resumed in round {self.round} with {len(pool.labeled)} labeled samples.")
+
+    # -- a round's end
+    def _logged(self) -> dict[str, float]:
+        metrics = self.trainer.callback_metrics
+        return {k: float(v) for k, v in metrics.items() if v.numel() == 1 and k not in ("round", "labeled")}
+
+    def _close_fit(self) -> None:
+        pool = self.datamodule.pool
+        self.history.append(
+            {
+                "round": self.round,
+                "labeled": len(pool.labeled),
+                "unlabeled": pool.num_unlabeled,
+                "rejected": len(pool.rejected),
+                "metrics": self._logged() or self._metrics,
+                "seconds_fit": time.monotonic() - self._started,
+                "seconds_query": 0.0,
+            }
+        )
+        self.fitted = True
+
+    def _reason_to_stop(self) -> str | None:
+        callback, pool = self.callback, self.datamodule.pool
+        if callback.rounds is not None and self.round + 1 >= callback.rounds:
+            return f"all {callback.rounds} rounds are done."
+        if callback.budget is not None and len(pool.labeled) >= callback.budget:
+            return f"the budget of {callback.budget} labels is spent."
+        if pool.num_unlabeled == 0:
+            return "the pool is empty."
+        if rounds.out_of_time(self.trainer):
+            return "the time is over."
+        if self.trainer.received_sigterm:
+            return "the process was asked to end."
+        for rule in callback.stopping:
+            reason = rule.reason_to_stop(self.history)
+            if reason is not None:
+                return reason
+        return None
+
+    def _finish(self, reason: str) -> None:
+        self.finished = True
+        self._say(self.history[-1])
+        rank_zero_info(f"Active learning ended: {reason}")
+        self._write_figures()
+        self._save()
+        self._on_rank_zero(lambda: self._describe(finished=True, reason=reason))
+
+    def _query_size(self) -> int:
+        pool, callback = self.datamodule.pool, self.callback
+        size = count_of(callback.query_size, pool.size, "query_size", least=1)
+        if callback.budget is not None:
+            size = min(size, callback.budget - len(pool.labeled))
+        return min(size, pool.num_unlabeled)
+
+    def _next_round(self) -> None:
+        trainer, callback, module = self.trainer, self.callback, self.trainer.lightning_module
+        self.round += 1
+        if callback.reset == "initial":
+            trainer.strategy.load_model_state_dict({"state_dict": self.initial.load(self.run_id)})
+        elif callback.reset == "random":
+            state = random_weights(module, callback.model_factory, self.seed + 7919 * self.round)
+            trainer.strategy.load_model_state_dict({"state_dict": state})
+        for name, parameter in module.named_parameters():  # BaseFinetuning thaws layers
+            parameter.requires_grad_(self.requires_grad[name])
+        module.zero_grad(set_to_none=True)
+        rounds.reset_callbacks(trainer, self.fresh, self.accumulate_grad_batches)
+        trainer.fit_loop.next_round(*self.limits)
+        self.fitted, self.step0, self._metrics = False, trainer.global_step, {}
+        self._save()
+        self._started = time.monotonic()
+
+    # -- the query
+    def _acquire(self, strategy: QueryStrategy, round: int, size: int) -> Query:
+        """Query, ask and label: afterwards the pool is that of ``round``; on any error it is as before."""
+        pool, preview = self.datamodule.pool, self.datamodule.preview
+        recorded = self._on_rank_zero(lambda: self.labeling.recorded(round))
+        if recorded is not None:
+            query = as_query(round, recorded, preview)
+            gone = set(recorded.dataset_indices) - set(pool.unlabeled.tolist())
+            if gone:
+                raise ResumeError(f"The recorded query of round {round} asks for {min(gone)}, which is not unlabeled.")
+        else:
+            query = self._query(strategy, round, size)
+        answers = self._on_rank_zero(lambda: self.labeling.ask(query))
+        asked = query.dataset_indices.tolist()
+        labeled = [index for index in asked if index in answers.labels]
+        self.datamodule.label_in_round(labeled, [answers.labels[index] for index in labeled], round)
+        pool.reject([index for index in asked if index in set(answers.rejected)], round)
+        pool.hold([index for index in asked if index in set(answers.pending)], round)
+        pool.round = round
+        return query
+
+    def _query(self, strategy: QueryStrategy, round: int, size: int) -> Query:
+        candidates = self._candidates()
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
+        title = f"Round {round}: scoring {len(candidates):,} unlabeled"
+        scored = self._score(strategy, candidates, strategy.needs.pool, round, title)
+        labeled = None
+        if strategy.needs.labeled and len(self.datamodule.pool.labeled):
+            title = f"Round {round}: reading {len(self.datamodule.pool.labeled):,} labeled"
+            labeled = self._score(strategy, self.datamodule.pool.labeled, strategy.needs.labeled, round, title).outputs
+
+        def select() -> Tensor:
+            if scored.scores is not None and isinstance(strategy, ScoreStrategy):
+                return strategy.select_from_scores(scored.scores, size, generator=generator).cpu()
+            return strategy.select(scored.outputs, size, labeled=labeled, generator=generator).cpu()
+
+        picked = self._on_rank_zero(select)
+        scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
+        return Query(candidates[picked], round, strategy.name, scores, None, self.datamodule.preview)
+
+    def _candidates(self) -> Tensor:
+        """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves."""
+        unlabeled = self.datamodule.pool.unlabeled
+        limit = self.trainer.limit_predict_batches
+        if limit == 1.0 and not isinstance(limit, int):
+            return unlabeled
+        batch = self.datamodule.scoring_batch_size() * self.trainer.world_size
+        most = limit * batch if isinstance(limit, int) else int(limit * len(unlabeled))
+        if most >= len(unlabeled):
+            return unlabeled
+        generator = torch.Generator().manual_seed(self.seed + self.round)
+        return unlabeled[torch.randperm(len(unlabeled), generator=generator)[: max(most, 1)].sort().values]
+
+    def _score(self, strategy: QueryStrategy, indices: Tensor, needs: frozenset[str], round: int, title: str) -> Scored:
+        with rounds.query_machine(self.trainer, self.datamodule, self.seed + round, title) as machine:
+            return score_pool(
+                strategy,
+                indices,
+                machine,
+                kind=self.callback.outputs,
+                needs=needs - {"dataset_indices"},
+                embedding_layer=self.callback.embedding_layer,
+            )
+
+    # -- telling
+    def _say(self, row: dict[str, Any]) -> None:
+        metrics = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
+        line = f"Round {row['round']}: {row['labeled']:,} labeled, {row['unlabeled']:,} unlabeled  {metrics}"
+        line += f"  (fit {row['seconds_fit']:.1f} s, query {row['seconds_query']:.1f} s{self._time_left(row)})"
+        rank_zero_info(line)
+
+    def _time_left(self, row: dict[str, Any]) -> str:
+        callback, left = self.callback, []
+        if callback.rounds is not None:
+            left.append(callback.rounds - 1 - self.round)
+        if callback.budget is not None:
+            size = count_of(callback.query_size, self.datamodule.pool.size, "query_size", least=1)
+            left.append(-(-(callback.budget - row["labeled"]) // size))
+        if self.finished or not left or min(left) <= 0:
+            return ""
+        seconds = min(left) * (row["seconds_fit"] + row["seconds_query"])
+        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+
+    def _write_figures(self) -> None:
+        folder = self.folder
+        if folder is not None:
+
+            def write() -> None:
+                folder.write_rounds(self.history)
+                learning_curve(self.history, Path(folder.path) / "metrics")
+
+            self._on_rank_zero(write)
+
+    def _on_rank_zero(self, act: Callable[[], T]) -> T:
+        """Do something on the first rank only; its result, or its error, reaches all."""
+        result: Any = None
+        error: Exception | None = None
+        if self.trainer.is_global_zero:
+            try:
+                result = act()
+            except Exception as caught:
+                error = caught
+        result, message = self.trainer.strategy.broadcast((result, None if error is None else repr(error)))
+        if error is not None:
+            raise error
+        if message is not None:
+            raise ActiveLearningError(f"The first rank failed: {message}")
+        return result  # type: ignore[no-any-return]
+
+
+def check_fits(callback: ActiveLearning, datamodule: ActiveLearningDataModule) -> None:
+    """Raise where the callback's numbers do not fit the pool.
+
+    Raises:
+        MisconfigurationException: The budget is below the first labels, or nothing is labeled at the start.
+        ValueError: ``query_size`` is larger than the training set.
+    """
+    size = datamodule.pool.size
+    initial = datamodule.initial_count()
+    count_of(callback.query_size, size, "query_size", least=1)
+    if callback.budget is not None and callback.budget < initial:
+        raise MisconfigurationException(
+            f"`budget={callback.budget}` is below the {initial} initial labels, which count too: raise it above."
+        )
+    if initial == 0 and callback.initial_strategy is None:
+        raise MisconfigurationException(
+            "`initial=0` leaves nothing to train on. Name a strategy that picks the first labels with the untrained "
+            "model, ActiveLearning(initial_strategy='TypiClust', initial=20), or label some at random with `initial`."
+        )
+    if callback.initial_strategy is not None and initial == 0:
+        raise MisconfigurationException(
+            "`initial_strategy` picks `initial` samples, which is 0: say how many, for example initial=20."
+        )
+    if callback.initial_strategy is not None and isinstance(datamodule.initial, list):
+        raise MisconfigurationException("`initial` lists the first samples, so `initial_strategy` has none to pick.")

@@ -1,0 +1,225 @@
+"""One sharded pass over part of a dataset: what the model says of each sample, checked, in order, on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_al.embeddings import captured_input, find_embedding_layer
+from lightning_al.exceptions import ScoringError
+from lightning_al.strategies import Outputs, QueryStrategy, ScoreStrategy
+
+OutputKind = Literal["logits", "log_probs", "probs", "binary"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a batch is run on this rank, and how the ranks' parts are put together; made by ``rounds.py``."""
+
+    model: nn.Module
+    batches: Callable[[Tensor], Iterable[Any]]
+    """Dataset indices to batches on the device, in order."""
+    step: Callable[[Any, int], Any]
+    """Batch and its number to what the model returns."""
+    rank: int
+    world_size: int
+    gather: Callable[[Tensor], Tensor]
+    """``(n, ...)`` to ``(world_size, n, ...)``."""
+    all_well: Callable[[bool], bool]
+    """Whether every rank is well, the same answer on all."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A pass over the pool: scores alone for a score strategy, else the outputs it needs."""
+
+    outputs: Outputs
+    scores: Tensor | None = None
+
+
+def to_probs(raw: Tensor, kind: OutputKind) -> Tensor:
+    """What the model returned as probabilities ``(B, C)``, float32 or wider.
+
+    Example:
+        >>> to_probs(torch.tensor([0.0]), "binary").tolist()
+        [[0.5, 0.5]]
+    """
+    values = raw if raw.dtype == torch.float64 else raw.float()
+    if kind == "binary":
+        positive = values.reshape(len(values)).sigmoid()
+        return torch.stack([1 - positive, positive], dim=1)
+    if kind == "logits":
+        return values.softmax(dim=-1)
+    return values.exp() if kind == "log_probs" else values
+
+
+def score_pool(
+    strategy: QueryStrategy,
+    indices: Tensor,
+    machine: Machine,
+    *,
+    kind: OutputKind,
+    needs: frozenset[str],
+    embedding_layer: str | None = None,
+) -> Scored:
+    """Run the model once over the samples at ``indices`` and keep what the strategy needs.
+
+    A score strategy's scores are taken batch by batch, so that the pass keeps one float a sample. Rank ``r`` of ``W``
+    runs ``indices[r::W]``; the parts interleave back to the order of ``indices``.
+
+    Args:
+        strategy: The query strategy.
+        indices: Dataset indices ``(N,)``, int64.
+        machine: How batches are run and gathered.
+        kind: What the model returns.
+        needs: Names of the fields of ``Outputs`` to collect.
+        embedding_layer: The layer whose input is the embedding, found by itself when None.
+
+    Returns:
+        Outputs or scores of all ``N`` samples, the same on every rank.
+
+    Raises:
+        ScoringError: The model's outputs have the wrong shape or type, or are not finite.
+    """
+    if not needs:
+        return Scored(Outputs(dataset_indices=indices))
+    in_pass = isinstance(strategy, ScoreStrategy) and needs == {"probs"}
+    parts: dict[str, list[Tensor]] = {}
+    failure: Exception | None = None
+    # A rank without a sample of its own runs the first one, which is cut off again: gathering nothing crashes.
+    shard = indices[machine.rank :: machine.world_size]
+    shard = shard if len(shard) else indices[:1]
+    try:
+        for out, seen in _run(shard, machine, kind, needs, embedding_layer):
+            if in_pass and isinstance(strategy, ScoreStrategy):
+                out = {"scores": strategy.score(out["probs"])}
+            for name, values in out.items():
+                _check_finite(name, values, seen)
+                parts.setdefault(name, []).append(values)
+    except Exception as error:
+        failure = error
+    # One rank alone must not raise while the others wait for its part.
+    if not machine.all_well(failure is None):
+        raise failure or ScoringError("Scoring failed on another rank; its own message says why.")
+    whole = {name: _gather(torch.cat(values), len(indices), machine) for name, values in parts.items()}
+    scores = whole.pop("scores", None)
+    return Scored(Outputs(dataset_indices=indices, **whole), scores)
+
+
+def _run(
+    shard: Tensor, machine: Machine, kind: OutputKind, needs: frozenset[str], layer: str | None
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Per batch: the fields of ``needs``, and the dataset indices they belong to."""
+    done = 0
+    with ExitStack() as stack:
+        captured: list[Tensor] | None = None
+        for number, batch in enumerate(machine.batches(shard)):
+            if "embeddings" in needs and number == 0:
+                captured = _open_capture(stack, machine, batch, layer)
+            raw = machine.step(batch, number)
+            given = raw if isinstance(raw, dict) else {"logits": raw}
+            if "logits" not in given:
+                raise ScoringError(f"`query_step` returned a dict without 'logits'; it has {sorted(given)}.")
+            logits = given["logits"]
+            size = len(logits) if isinstance(logits, Tensor) and logits.ndim else 0
+            seen = shard[done : done + size]
+            _check_shape(logits, kind, len(shard) - done)
+            done += size
+            out: dict[str, Tensor] = {}
+            if "probs" in needs:
+                out["probs"] = to_probs(logits, kind)
+                if kind in ("probs", "log_probs"):
+                    _check_simplex(out["probs"], kind, seen)
+            if "embeddings" in needs:
+                embeddings = given["embeddings"] if "embeddings" in given else (captured or [torch.empty(0)])[-1]
+                if captured is not None:
+                    captured.clear()
+                if len(embeddings) != size:
+                    raise ScoringError(
+                        f"Expected one embedding a sample, ({size}, D), but got {tuple(embeddings.shape)}: name the "
+                        "layer whose input has a row a sample, ActiveLearning(embedding_layer=...)."
+                    )
+                out["embeddings"] = embeddings.flatten(1)
+            yield out, seen
+    if done != len(shard):
+        raise ScoringError(
+            f"The model gave {done} outputs for {len(shard)} samples of the pool: `forward` or `query_step` must "
+            "return one row a sample, and the pool's loader every sample once."
+        )
+
+
+def _open_capture(stack: ExitStack, machine: Machine, batch: Any, layer: str | None) -> list[Tensor] | None:
+    """Hook the embedding layer, unless the model returns embeddings itself."""
+    if layer is None:
+        first: list[Any] = []
+
+        def forward() -> Any:
+            first.append(machine.step(batch, 0))
+            return first[0]["logits"] if isinstance(first[0], dict) else first[0]
+
+        found: str | None
+        try:
+            found = find_embedding_layer(machine.model, forward)
+        except ScoringError:
+            found = None
+            if not (first and isinstance(first[0], dict) and "embeddings" in first[0]):
+                raise
+        if first and isinstance(first[0], dict) and "embeddings" in first[0]:
+            return None
+        layer = found
+    return stack.enter_context(captured_input(machine.model, str(layer)))
+
+
+def _gather(mine: Tensor, size: int, machine: Machine) -> Tensor:
+    if machine.world_size == 1:
+        return mine
+    most = -(-size // machine.world_size)
+    padded = mine.new_zeros((most, *mine.shape[1:]))
+    padded[: len(mine)] = mine[:most]
+    return machine.gather(padded).transpose(0, 1).flatten(0, 1)[:size]
+
+
+def _check_shape(logits: Any, kind: OutputKind, left: int) -> None:
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        dtype = f"{logits.dtype} " if isinstance(logits, Tensor) else ""
+        raise ScoringError(
+            f"Expected the model to return floating-point {kind}, but got {dtype}{shape}. Predicted classes cannot be "
+            "scored: return logits from `forward`, or add a method `query_step(batch, batch_idx)` that does."
+        )
+    wanted = "(B,) or (B, 1)" if kind == "binary" else "(B, C) with C >= 2"
+    right = logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1)
+    if kind != "binary":
+        right = logits.ndim == 2 and logits.shape[1] >= 2
+    if not right:
+        one = kind != "binary" and (logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1))
+        hint = " For one logit a sample say ActiveLearning(outputs='binary')." if one else ""
+        raise ScoringError(f"Expected the model to return {kind} of shape {wanted}, but got {shape}.{hint}")
+    if len(logits) > left:
+        raise ScoringError(f"The model gave {len(logits)} rows for a batch of at most {left} samples.")
+
+
+def _check_simplex(probs: Tensor, kind: OutputKind, seen: Tensor) -> None:
+    off = ((probs.sum(dim=-1) - 1).abs() > 1e-2) | (probs < 0).any(dim=-1)
+    if bool(off.any()):
+        row = int(off.nonzero()[0])
+        raise ScoringError(
+            f"outputs={kind!r}, but the model's output for dataset index {int(seen[row])} sums to "
+            f"{float(probs[row].sum()):.4g} and its least value is {float(probs[row].min()):.4g}. If the model "
+            "returns logits, leave out `outputs=`."
+        )
+
+
+def _check_finite(name: str, values: Tensor, seen: Tensor) -> None:
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        row = int((~finite.flatten(1).all(dim=1) if values.ndim > 1 else ~finite).nonzero()[0])
+        raise ScoringError(
+            f"The {name} of dataset index {int(seen[row])} are not finite (NaN or infinite). The pool is unchanged. "
+            "The fit may have diverged: look at the loss and lower the learning rate, or at that sample."
+        )

@@ -1,0 +1,59 @@
+"""When a run has enough labels: rules that look at its history after each round."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+
+class StoppingRule(ABC):
+    """Says after each round whether the run should end."""
+
+    @abstractmethod
+    def reason_to_stop(self, history: Sequence[Mapping[str, Any]]) -> str | None:
+        """Why the run should end now, as a sentence; None while it should go on.
+
+        Args:
+            history: One row a round so far, as in ``ActiveLearning.history``.
+        """
+
+
+class TargetMetric(StoppingRule):
+    """Ends the run once a logged metric reaches a value.
+
+    Args:
+        metric: The name under which it is logged.
+        value: The value to reach.
+        mode: Whether the metric is better the higher (``"max"``) or the lower (``"min"``).
+
+    Raises:
+        ValueError: ``mode`` is neither.
+
+    Example:
+        >>> rule = TargetMetric("val_acc", 0.9)
+        >>> rule.reason_to_stop([{"labeled": 40, "metrics": {"val_acc": 0.85}}])
+        >>> rule.reason_to_stop([{"labeled": 60, "metrics": {"val_acc": 0.93}}])
+        'val_acc reached 0.93 (target 0.9) with 60 labels.'
+    """
+
+    def __init__(self, metric: str, value: float, mode: Literal["max", "min"] = "max") -> None:
+        if mode not in ("max", "min"):
+            raise ValueError(f"Expected `mode` to be 'max' or 'min', but got {mode!r}.")
+        self.metric, self.value, self.mode = metric, value, mode
+
+    def reason_to_stop(self, history: Sequence[Mapping[str, Any]]) -> str | None:
+        """See :meth:`StoppingRule.reason_to_stop`.
+
+        Raises:
+            ValueError: The metric is not logged; the message lists what is.
+        """
+        if not history:
+            return None
+        metrics = history[-1]["metrics"]
+        if self.metric not in metrics:
+            raise ValueError(f"TargetMetric waits for {self.metric!r}, which is not logged; there are {sorted(metrics)}.")
+        got = metrics[self.metric]
+        if (got >= self.value) if self.mode == "max" else (got <= self.value):
+            return f"{self.metric} reached {got:.4g} (target {self.value:.4g}) with {history[-1]['labeled']} labels."
+        return None

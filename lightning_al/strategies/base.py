@@ -1,0 +1,253 @@
+"""What a query strategy is: the outputs it asks for, and the pool positions it answers with."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lightning_al.functional.top_k import top_k
+
+_FIELDS = frozenset({"probs", "samples", "embeddings", "targets", "dataset_indices", "head"})
+
+
+@dataclass
+class Outputs:
+    """What a model says of a set of samples: the fields that were asked for, the rest None.
+
+    Args:
+        probs: Class probabilities ``(N, C)``, float32.
+        samples: Probabilities of K draws of the model ``(N, K, C)``.
+        embeddings: What the last layer sees ``(N, D)``.
+        targets: Labels ``(N,)``, known for labeled samples only.
+        dataset_indices: The samples' indices in the dataset ``(N,)``, int64.
+        head: The last layer, ``(M, D)`` to ``(M, C)``.
+    """
+
+    probs: Tensor | None = None
+    samples: Tensor | None = None
+    embeddings: Tensor | None = None
+    targets: Tensor | None = None
+    dataset_indices: Tensor | None = None
+    head: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(value) for name, value in self._tensors().items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"Expected the fields of `Outputs` to describe the same samples, but got {lengths} rows.")
+
+    def __len__(self) -> int:
+        """Return the number of samples N."""
+        return next((len(value) for value in self._tensors().values()), 0)
+
+    def require(self, name: str, asked_by: str) -> Tensor:
+        """Return a field that a strategy cannot do without.
+
+        Args:
+            name: The field.
+            asked_by: The strategy's name, for the message.
+
+        Returns:
+            The field's tensor.
+
+        Raises:
+            ValueError: If the field is None.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"Expected `{name}` in the outputs for {asked_by}, but got {value!r}. Pass `Outputs({name}=...)`; "
+                "a strategy of your own lists what it reads in `needs`."
+            )
+        return value
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {name: getattr(self, name) for name in sorted(_FIELDS)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The fields of `Outputs` that a strategy reads; what is not listed is not computed.
+
+    Args:
+        pool: Fields of the unlabeled pool.
+        labeled: Fields of the labeled samples.
+        target: Fields of the samples that predictions are wanted for.
+    """
+
+    pool: frozenset[str] = field(default_factory=frozenset)
+    labeled: frozenset[str] = field(default_factory=frozenset)
+    target: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        unknown = (self.pool | self.labeled | self.target) - _FIELDS
+        if unknown:
+            raise ValueError(f"Expected `needs` to name fields of {sorted(_FIELDS)}, but got {sorted(unknown)}.")
+
+
+class QueryStrategy(ABC):
+    """Picks the samples to ask labels for.
+
+    A strategy names what it reads in `needs` and answers with pool positions in `select`. It draws random numbers from
+    the generator it is given only, so that the same generator gives the same query.
+    """
+
+    needs: ClassVar[Needs]
+
+    @property
+    def name(self) -> str:
+        """The name of the strategy: its class's."""
+        return type(self).__name__
+
+    @abstractmethod
+    def select(
+        self,
+        pool: Outputs,
+        query_size: int,
+        *,
+        labeled: Outputs | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Pick the samples of the pool to label next.
+
+        Args:
+            pool: Outputs for the N unlabeled samples.
+            query_size: Number of samples to pick.
+            labeled: Outputs for the labeled samples; None or empty before there are any.
+            generator: Source of random numbers, on the CPU. None: one with a fixed seed.
+
+        Returns:
+            Unique pool positions ``(min(query_size, N),)``, int64, in the order picked.
+
+        Raises:
+            ValueError: If a needed field is missing or not finite, or ``query_size`` is not a positive integer.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the strategy remembers from one query to the next: nothing, unless it overrides this."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state_dict` returned.
+
+        Args:
+            state: That state.
+
+        Raises:
+            ValueError: If the state holds something this strategy does not keep.
+        """
+        if state:
+            raise ValueError(f"Expected no state for {self.name}, but got the keys {sorted(state)}.")
+
+    def __repr__(self) -> str:
+        """Return the class's name and the arguments it was given."""
+        arguments = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
+        return f"{self.name}({arguments})"
+
+
+class ScoreStrategy(QueryStrategy):
+    """Scores each sample on its own and picks the highest.
+
+    The scores of a batch do not depend on the others, so that a pass over the pool keeps one number a sample.
+    """
+
+    needs: ClassVar[Needs] = Needs(pool=frozenset({"probs"}))
+
+    @abstractmethod
+    def score(self, probs: Tensor) -> Tensor:
+        """Score samples; a higher score is asked first.
+
+        Args:
+            probs: Class probabilities ``(N, C)``.
+
+        Returns:
+            Scores ``(N,)``.
+
+        Raises:
+            ValueError: If a value is no probability.
+        """
+
+    def select_from_scores(
+        self, scores: Tensor, query_size: int, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Pick the highest scores; ties go by a permutation from the generator, or to the lowest position.
+
+        Args:
+            scores: Scores ``(N,)``.
+            query_size: Number of samples to pick.
+            generator: Source of random numbers.
+
+        Returns:
+            Pool positions ``(min(query_size, N),)``, int64, the highest score first.
+
+        Raises:
+            ValueError: If a score is not finite or ``query_size`` is not a positive integer.
+        """
+        return top_k(scores, query_size, generator)
+
+    def select(
+        self,
+        pool: Outputs,
+        query_size: int,
+        *,
+        labeled: Outputs | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Pick the samples with the highest scores; see `QueryStrategy.select`."""
+        scores = self.score(pool.require("probs", self.name))
+        return self.select_from_scores(scores, query_size, generator=generator)
+
+
+def get_strategy(name_or_instance: str | QueryStrategy) -> QueryStrategy:
+    """Return a strategy by its class's name; an instance is returned as it is.
+
+    Args:
+        name_or_instance: ``"Margin"``, or ``Margin()``. The name of a class of your own works once it is imported.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: If there is no such strategy; the message lists the known ones and the closest.
+
+    Example:
+        >>> get_strategy("Margin")
+        Margin()
+    """
+    if isinstance(name_or_instance, QueryStrategy):
+        return name_or_instance
+    known = _known_strategies()
+    if isinstance(name_or_instance, str) and name_or_instance in known:
+        return known[name_or_instance]()
+    if inspect.isclass(name_or_instance) and issubclass(name_or_instance, QueryStrategy):
+        hint = f" Write `{name_or_instance.__name__}()`: an instance, not the class."
+    else:
+        hint = _closest(str(name_or_instance), list(known))
+    raise ValueError(
+        f"Expected `strategy` to be a `QueryStrategy` or one of {sorted(known)}, but got {name_or_instance!r}.{hint}"
+    )
+
+
+def _closest(name: str, known: list[str]) -> str:
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    matches = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f" Did you mean {by_lower[matches[0]]!r}?" if matches else ""
+
+
+def _known_strategies() -> dict[str, type[QueryStrategy]]:
+    """Return every concrete strategy that was imported, by name; the first of a name stays."""
+    found: dict[str, type[QueryStrategy]] = {}
+    waiting: list[type[QueryStrategy]] = [QueryStrategy]
+    while waiting:
+        strategy = waiting.pop(0)
+        waiting.extend(strategy.__subclasses__())
+        if not inspect.isabstract(strategy):
+            found.setdefault(strategy.__name__, strategy)
+    return found

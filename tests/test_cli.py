@@ -1,0 +1,513 @@
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import LightningModule
+from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+from lightning_al import ActiveLearning, ActiveLearningDataModule
+from lightning_al.cli import ActiveLearningCLI, main
+from lightning_al.demos import DigitsCNN, DigitsDataModule
+from lightning_al.exceptions import ResumeError
+from lightning_al.strategies import BADGE, Margin
+from torch import nn
+
+FIT: dict[str, Any] = {
+    "seed_everything": 3,
+    "trainer": {
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": [
+            {"class_path": "ActiveLearning", "init_args": {"strategy": "Margin", "query_size": 20, "budget": 60}}
+        ],
+    },
+    "model": "DigitsCNN",
+    "data": {
+        "class_path": "ActiveLearningDataModule",
+        "init_args": {"initial": 20, "datamodule": {"class_path": "DigitsDataModule"}},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command line of its own: folder, arguments, path, environment and random state."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lightning-al"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    environment = dict(os.environ)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        yield
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+class Parsed(ActiveLearningCLI):
+    """Does all but the training: keeps what `trainer.fit` would get."""
+
+    def fit(self, model: LightningModule, **kwargs: Any) -> None:
+        self.fit_kwargs = kwargs
+
+
+def write(config: dict[str, Any], name: str = "fit.yaml") -> str:
+    Path(name).write_text(yaml.safe_dump(config))
+    return name
+
+
+def changed(**sections: Any) -> dict[str, Any]:
+    return {**FIT, **sections}
+
+
+def trainer(**arguments: Any) -> dict[str, Any]:
+    return {**FIT["trainer"], **arguments}
+
+
+def active_learning(cli: ActiveLearningCLI) -> ActiveLearning:
+    return next(callback for callback in cli.trainer.callbacks if isinstance(callback, ActiveLearning))
+
+
+def answers(folder: str) -> list[tuple[str, str]]:
+    with Path(folder, "ledger.csv").open() as file:
+        return [(row["round"], row["dataset_index"]) for row in csv.DictReader(file)]
+
+
+class TestConfigs:
+    def test_short_names(self) -> None:
+        cli = Parsed(args=["fit", "--config", write(FIT)])
+
+        assert type(cli.model) is DigitsCNN
+        assert type(cli.datamodule) is ActiveLearningDataModule
+        assert type(cli.datamodule.datamodule) is DigitsDataModule
+        assert cli.datamodule.initial == 20
+        callback = active_learning(cli)
+        assert type(callback.strategy) is Margin
+        assert (callback.query_size, callback.budget) == (20, 60)
+
+    def test_strategy_by_class_path(self) -> None:
+        callback = {"class_path": "ActiveLearning", "init_args": {"strategy": {"class_path": "BADGE"}, "rounds": 2}}
+
+        cli = Parsed(args=["fit", "--config", write(changed(trainer=trainer(callbacks=[callback])))])
+
+        assert type(active_learning(cli).strategy) is BADGE
+
+    def test_datamodule_and_strategy_as_plain_names(self) -> None:
+        data = {"class_path": "ActiveLearningDataModule", "init_args": {"datamodule": "DigitsDataModule"}}
+        arguments = ["--trainer.callbacks=ActiveLearning", "--trainer.callbacks.strategy=BADGE"]
+        arguments += ["--trainer.callbacks.rounds=2"]
+
+        cli = Parsed(args=["fit", "--config", write(changed(data=data)), *arguments])
+
+        assert type(cli.datamodule.datamodule) is DigitsDataModule
+        assert type(active_learning(cli).strategy) is BADGE
+
+    def test_callback_added_on_the_command_line(self) -> None:
+        config = write(changed(trainer=trainer(callbacks=[{"class_path": "LearningRateMonitor"}], logger=True)))
+
+        cli = Parsed(
+            args=[
+                "fit",
+                f"--config={config}",
+                "--trainer.callbacks+=ActiveLearning",
+                "--trainer.callbacks.query_size=20",
+                "--trainer.callbacks.rounds=2",
+            ]
+        )
+
+        assert "LearningRateMonitor" in {type(callback).__name__ for callback in cli.trainer.callbacks}
+        assert (active_learning(cli).query_size, active_learning(cli).rounds) == (20, 2)
+
+    def test_later_of_two_files_wins(self) -> None:
+        base, more = write(FIT), write({"trainer": {"max_epochs": 7}, "model": {"init_args": {"width": 4}}}, "more.yaml")
+
+        cli = Parsed(args=["fit", "--config", base, "--config", more])
+
+        assert cli.trainer.max_epochs == 7
+        assert cli.model.features[0].out_channels == 4
+        assert active_learning(cli).query_size == 20
+
+    def test_config_of_another_cli_works_as_it_is(self) -> None:
+        config = {"model": "BoringModel", "data": "BoringDataModule", "trainer": {"max_steps": 2, "logger": False}}
+
+        cli = Parsed(args=["fit", "--config", write(config)])
+
+        assert (type(cli.model), type(cli.datamodule)) == (BoringModel, BoringDataModule)
+        assert cli.trainer.max_steps == 2
+
+    @pytest.mark.parametrize("run", [True, False])
+    def test_study_section_is_ignored(self, run: bool) -> None:
+        study = {"strategies": ["Margin", {"class_path": "BADGE"}], "seeds": 2, "delta": 0.5}
+        subcommand = ["fit"] if run else []
+
+        plain = Parsed(args=[*subcommand, "--config", write(FIT)], run=run)
+        both = Parsed(args=[*subcommand, "--config", write(changed(study=study), "both.yaml")], run=run)
+
+        for section in ("trainer", "model", "data", "seed_everything"):
+            assert both._get(both.config, section) == plain._get(plain.config, section)
+
+    def test_printed_config_is_the_same_config(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["fit", "--config", write(FIT), "--trainer.callbacks.init_args.reset=keep"]
+        with pytest.raises(SystemExit) as stopped:
+            main([*arguments, "--print_config"])
+        assert stopped.value.code == 0
+        Path("printed.yaml").write_text(capsys.readouterr().out)
+
+        first, second = Parsed(args=arguments), Parsed(args=["fit", "--config", "printed.yaml"])
+
+        for section in ("trainer", "model", "data", "seed_everything"):
+            assert second.config.fit[section] == first.config.fit[section]
+        assert active_learning(second).reset == "keep"
+
+    def test_own_script_with_lightnings_cli(self) -> None:
+        from lightning.pytorch.cli import LightningCLI
+
+        cli = LightningCLI(DigitsCNN, run=False, args=["--config", write(changed(model={"width": 4}))])
+
+        assert type(cli.datamodule) is ActiveLearningDataModule
+        assert any(type(callback) is ActiveLearning for callback in cli.trainer.callbacks)
+
+    def test_classes_in_the_current_folder_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("own_project_of_a_user.py").write_text(
+            "from lightning_al.demos import DigitsCNN\nclass OwnModel(DigitsCNN):\n    pass\n"
+        )
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", os.getcwd())])
+        monkeypatch.setattr("lightning_al.cli.ActiveLearningCLI", Parsed)
+
+        main(["fit", "--config", write(changed(model="own_project_of_a_user.OwnModel"))])
+
+        assert "own_project_of_a_user" in sys.modules
+
+
+class TestErrors:
+    def error(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.rpartition("error: ")[2]
+
+    def test_no_subcommand(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "{fit,validate,test,predict" in self.error(capsys)
+
+    def test_missing_config_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        message = self.error(capsys, "fit", "--config", "nowhere.yaml")
+
+        assert "does not exist" in message
+        assert str(Path("nowhere.yaml").absolute()) in message
+
+    def test_unknown_strategy(self, capsys: pytest.CaptureFixture[str]) -> None:
+        callback = {"class_path": "ActiveLearning", "init_args": {"strategy": "Margn"}}
+
+        message = self.error(capsys, "fit", "--config", write(changed(trainer=trainer(callbacks=[callback]))))
+
+        assert message.startswith("Expected `strategy` to be")
+        assert "'Margn'" in message
+        assert "'Margin'" in message
+        assert "Traceback" not in message
+
+    def test_refused_argument_of_the_datamodule(self, capsys: pytest.CaptureFixture[str]) -> None:
+        message = self.error(capsys, "fit", "--config", write(FIT), "--data.initial=-3")
+
+        assert message.startswith("Expected `initial`")
+        assert "-3" in message
+
+    def test_error_of_a_users_class_keeps_its_traceback(self) -> None:
+        def broken(width: int = 3) -> DigitsCNN:
+            raise ValueError("the user's own")
+
+        with pytest.raises(ValueError, match="the user's own"):
+            ActiveLearningCLI(broken, DigitsDataModule, args=[], run=False)
+
+
+class TestResume:
+    @pytest.fixture
+    def messages(self, caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+        logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+        logger.addHandler(caplog.handler)
+        yield caplog
+        logger.removeHandler(caplog.handler)
+
+    def ckpt_path(self, *arguments: str, config: dict[str, Any] = FIT) -> Any:
+        return Parsed(args=["fit", "--config", write(config), *arguments]).fit_kwargs["ckpt_path"]
+
+    def checkpoint(self, folder: str = "active_learning", **content: Any) -> Path:
+        path = Path(folder, "last-round.ckpt")
+        path.parent.mkdir(parents=True)
+        torch.save({"state_dict": {"weight": torch.zeros(1000)}, **content}, path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("folder", "arguments"),
+        [
+            ("active_learning", []),
+            ("elsewhere/active_learning", ["--trainer.default_root_dir=elsewhere"]),
+            ("labels", ["--trainer.default_root_dir=elsewhere", "--trainer.callbacks.init_args.dirpath=labels"]),
+        ],
+    )
+    def test_last_is_the_checkpoint_of_the_runs_folder(self, folder: str, arguments: list[str]) -> None:
+        path = self.checkpoint(folder)
+
+        found = self.ckpt_path("--ckpt_path=last", *arguments)
+
+        assert Path(found).absolute() == path.absolute()
+
+    def test_last_in_the_config(self) -> None:
+        path = self.checkpoint()
+
+        assert Path(self.ckpt_path(config=changed(ckpt_path="last"))).absolute() == path.absolute()
+
+    def test_other_paths_are_left_alone(self) -> None:
+        self.checkpoint()
+
+        assert self.ckpt_path() is None
+        assert self.ckpt_path("--ckpt_path=best") == "best"
+
+    def test_last_without_the_callback_is_lightnings(self) -> None:
+        self.checkpoint()
+
+        assert self.ckpt_path("--ckpt_path=last", "--trainer.callbacks=null") == "last"
+
+    def test_last_before_the_first_round_ended(self, messages: pytest.LogCaptureFixture) -> None:
+        assert self.ckpt_path("--ckpt_path=last") is None
+        Path("active_learning").mkdir()
+        Path("active_learning", "ledger.csv").write_text("not read here")
+        assert self.ckpt_path("--ckpt_path=last") is None
+
+        first, second = [text for text in messages.messages if "starts again" in text]
+        assert "last-round.ckpt" in first
+        assert "ledger" not in first
+        assert "replays the answers" in second
+        assert "ledger.csv" in second
+
+    @pytest.mark.parametrize("spelling", ["last", "active_learning/last-round.ckpt"])
+    @pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
+    def test_damaged_checkpoint(self, spelling: str, damage: str) -> None:
+        path = self.checkpoint()
+        content = path.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        path.write_bytes({"cut": content[:middle], "empty": b"", "flipped": flipped}[damage])
+
+        with pytest.raises(ResumeError, match=r"last-round\.ckpt cannot be read: .*Move it away"):
+            self.ckpt_path(f"--ckpt_path={spelling}")
+
+    def test_main_reports_a_damaged_checkpoint_in_one_line(self) -> None:
+        self.checkpoint().write_bytes(b"PK")
+
+        with pytest.raises(SystemExit, match=r"^lightning-al: .*last-round\.ckpt cannot be read"):
+            main(["fit", "--config", write(FIT), "--ckpt_path=last"])
+
+    def test_rounds_checkpoint_by_its_path_keeps_this_config(self) -> None:
+        path = self.checkpoint(hyper_parameters={"width": 99, "_class_path": "lightning_al.demos.DigitsCNN"})
+
+        cli = Parsed(args=["fit", "--config", write(FIT), f"--ckpt_path={path}"])
+
+        assert cli.model.features[0].out_channels == 16
+        assert cli.fit_kwargs["ckpt_path"] == str(path)
+
+
+class Counted(BoringDataModule):
+    built = 0
+
+    def __init__(self, num_classes: int = 7) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        type(self).built += 1
+
+
+class Composed(BoringModel):
+    """A model of parts that the config builds."""
+
+    def __init__(self, backbone: nn.Module, num_classes: int = 2) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(4, num_classes)
+
+
+class TestBuildModel:
+    def test_draws_new_weights_from_the_callers_seed(self) -> None:
+        cli = Parsed(args=["fit", "--config", write(FIT), "--model.width=4"])
+        factory = active_learning(cli).model_factory
+        assert factory is not None
+
+        torch.manual_seed(11)
+        built = factory()
+        torch.manual_seed(11)
+        expected = DigitsCNN(width=4)
+        torch.manual_seed(12)
+        other = factory()
+
+        assert type(built) is DigitsCNN
+        assert built is not cli.model
+        torch.testing.assert_close(built.state_dict(), expected.state_dict(), rtol=0, atol=0)
+        assert not torch.equal(built.head.weight, other.head.weight)
+
+    def test_honors_links_and_builds_the_datamodule_once(self) -> None:
+        class Linked(ActiveLearningCLI):
+            def add_arguments_to_parser(self, parser: Any) -> None:
+                parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+                parser.link_arguments("trainer.max_epochs", "model.backbone.init_args.in_features")
+
+        Counted.built = 0
+        arguments = ["--trainer.max_epochs=5", "--data.num_classes=9", "--model.backbone=torch.nn.Linear"]
+        arguments += ["--model.backbone.out_features=4", "--trainer.logger=false"]
+        cli = Linked(Composed, Counted, args=arguments, run=False)
+
+        built = cli.build_model()
+
+        assert built.head.out_features == cli.model.head.out_features == 9
+        assert built.backbone.in_features == cli.model.backbone.in_features == 5
+        assert built.backbone is not cli.model.backbone
+        assert not torch.equal(built.backbone.weight, cli.model.backbone.weight)
+        assert Counted.built == 1
+
+    def test_has_the_optimizer_of_the_config(self) -> None:
+        cli = ActiveLearningCLI(BoringModel, args=["--optimizer=SGD", "--optimizer.lr=0.5"], run=False)
+        built = cli.build_model()
+
+        optimizer = built.configure_optimizers()
+
+        assert type(optimizer) is torch.optim.SGD
+        assert optimizer.param_groups[0]["lr"] == 0.5
+        assert optimizer.param_groups[0]["params"] == list(built.parameters())
+
+    def test_model_with_an_optimizer_of_its_own_keeps_it(self) -> None:
+        cli = ActiveLearningCLI(DigitsCNN, args=[], run=False)
+
+        assert "configure_optimizers" not in vars(cli.build_model())
+
+
+class TestOptimizers:
+    def test_each_call_builds_new_ones(self) -> None:
+        arguments = ["--optimizer=SGD", "--optimizer.lr=0.5", "--optimizer.momentum=0.9"]
+        arguments += ["--lr_scheduler=StepLR", "--lr_scheduler.step_size=1"]
+        model = ActiveLearningCLI(BoringModel, args=arguments, run=False).model
+
+        (optimizer,), (scheduler,) = model.configure_optimizers()
+        model(torch.ones(2, 32)).sum().backward()
+        optimizer.step()
+        scheduler.step()
+        (again,), (scheduler_again,) = model.configure_optimizers()
+
+        assert len(optimizer.state) == 2  # the momentum of weight and bias
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+        assert len(again.state) == 0
+        assert again.param_groups[0]["lr"] == 0.5
+        assert again.param_groups[0]["params"] == list(model.parameters())
+        assert scheduler_again.optimizer is again
+
+    def test_users_own_way_of_combining_them_is_asked(self) -> None:
+        class Own(ActiveLearningCLI):
+            @staticmethod
+            def configure_optimizers(lightning_module: Any, optimizer: Any, lr_scheduler: Any = None) -> Any:
+                return {"optimizer": optimizer, "frequency": 3}
+
+        model = Own(BoringModel, args=["--optimizer=SGD", "--optimizer.lr=0.5"], run=False).model
+
+        assert model.configure_optimizers()["frequency"] == 3
+
+
+class TestRuns:
+    def test_fit_runs_every_round_and_again_into_the_same_place(self) -> None:
+        config = write(FIT)
+
+        main(["fit", "--config", config])
+        first = answers("active_learning")
+        main(["fit", "--config", config])
+
+        assert [round for round, _ in first] == ["0"] * 20 + ["1"] * 20 + ["2"] * 20
+        assert len({index for _, index in first}) == 60
+        assert answers("active_learning") == first  # the same seed asks for the same
+        assert answers("active_learning-1") == first  # the finished run's folder was set aside
+
+    @pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+    def test_other_subcommands(self, subcommand: str, capsys: pytest.CaptureFixture[str]) -> None:
+        main([subcommand, "--config", write(FIT)])
+
+        expected = {"validate": "val_acc", "test": "test_acc", "predict": ""}[subcommand]
+        assert expected in capsys.readouterr().out
+
+    def test_killed_run_goes_on_with_ckpt_path_last(self) -> None:
+        Path("killer.py").write_text(
+            textwrap.dedent("""
+            import os, signal
+            from lightning.pytorch import Callback
+
+            class Kill(Callback):
+                def __init__(self, epochs: int) -> None:
+                    self.epochs = epochs
+
+                def on_train_epoch_end(self, trainer, pl_module) -> None:
+                    self.epochs -= 1
+                    if not self.epochs:
+                        os.kill(os.getpid(), signal.SIGKILL)
+            """)
+        )
+        whole = changed(trainer=trainer(default_root_dir="whole", max_epochs=2))
+        killed = changed(trainer=trainer(default_root_dir="killed", max_epochs=2, enable_checkpointing=True))
+        main(["fit", "--config", write(whole)])
+
+        kill = ["--trainer.callbacks+=killer.Kill", "--trainer.callbacks.epochs=3"]  # in the middle of round 1
+        command = [sys.executable, "-m", "lightning_al", "fit", "--config", write(killed, "killed.yaml"), *kill]
+        path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        assert {round for round, _ in answers("killed/active_learning")} == {"0", "1"}
+        main(["fit", "--config", "killed.yaml", "--ckpt_path", "last"])
+
+        assert answers("killed/active_learning") == answers("whole/active_learning")
+
+
+class TestWithoutOptionalPackages:
+    def test_help_version_and_print_config_import_none_of_them(self) -> None:
+        for name in ("ray", "label_studio_sdk"):  # importable, so that an import would not go unnoticed
+            Path(f"{name}.py").touch()
+        code = textwrap.dedent(f"""
+            import sys
+            from lightning_al.cli import main
+            for arguments in (["--version"], ["--help"], ["fit", "--help"],
+                              ["fit", "--config", {write(FIT)!r}, "--print_config"]):
+                try:
+                    main(arguments)
+                except SystemExit as stopped:
+                    assert stopped.code == 0, stopped.code
+            print("imported:", sorted(sys.modules.keys() & {{"ray", "label_studio_sdk"}}))
+            """)
+        path = os.pathsep.join([os.getcwd(), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+
+        process = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        )
+
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.splitlines()[-1] == "imported: []"
+
+    def test_python_m_is_the_same(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        outputs = []
+        for run in (lambda: main(["--version"]), lambda: runpy.run_module("lightning_al", run_name="__main__")):
+            with pytest.raises(SystemExit) as stopped:
+                run()
+            assert stopped.value.code == 0
+            outputs.append(capsys.readouterr().out)
+            monkeypatch.setattr(sys, "argv", ["lightning-al", "--version"])
+
+        assert outputs[0].startswith("lightning-al ")
+        assert outputs[0] == outputs[1]
