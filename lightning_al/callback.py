@@ -19,7 +19,7 @@ from lightning_al.rounds import RoundLoop, is_lightning_trainer, unwrap_data, wr
 from lightning_al.run import Run, check_fits
 from lightning_al.scoring import OutputKind
 from lightning_al.stopping import StoppingRule
-from lightning_al.strategies import QueryStrategy, get_strategy
+from lightning_al.strategies.base import QueryStrategy, get_strategy
 from lightning_al.weights import check_can_randomize
 
 

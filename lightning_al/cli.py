@@ -41,7 +41,8 @@ class ActiveLearningCLI(LightningCLI):
 
     Example:
         >>> from lightning_al.demos import DigitsCNN, DigitsDataModule
-        >>> cli = ActiveLearningCLI(DigitsCNN, DigitsDataModule, args=["--model.width=4"], run=False)
+        >>> arguments = ["--model.width=4", "--seed_everything=false"]
+        >>> cli = ActiveLearningCLI(DigitsCNN, DigitsDataModule, args=arguments, run=False)
         >>> cli.build_model().features[0].out_channels
         4
     """
@@ -51,9 +52,10 @@ class ActiveLearningCLI(LightningCLI):
     ) -> None:
         """Set up the parser and let a config carry the section ``study``."""
         super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
-        # Not in `_add_arguments`: a command that gives the section a meaning can build its parser from there.
+        # Not in `_add_arguments`: a command that gives the section a meaning can build its parser from there. Without a
+        # type: a value of type `dict` would be searched for classes to instantiate.
         for parser in self._subcommand_parsers.values() if add_subcommands else (self.parser,):
-            parser.add_argument("--study", type=dict[str, Any], default=SUPPRESS, help=SUPPRESS)
+            parser.add_argument("--study", default=SUPPRESS, help=SUPPRESS)
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; an argument that this package refuses ends like any other wrong option."""
@@ -121,9 +123,9 @@ def _instantiate(
         return class_type(*args, **kwargs) if datamodule is None else datamodule
 
     if hasattr(parser, "instantiate"):
-        return parser.instantiate(config, instantiators=[(reuse, LightningDataModule, True)])
+        return cast(Namespace, parser.instantiate(config, instantiators=[(reuse, LightningDataModule, True)]))
     parser.add_instantiator(reuse, LightningDataModule, prepend=True)  # jsonargparse < 4.49
-    return parser.instantiate_classes(config)
+    return cast(Namespace, parser.instantiate_classes(config))
 
 
 def _install_configure_optimizers(cli: ActiveLearningCLI, model: LightningModule) -> None:

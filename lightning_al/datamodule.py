@@ -13,14 +13,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lightning_al.dataset import count_of, fingerprint, labeled_subset, training_dataset
+from lightning_al.dataset import count_of, fingerprint, labeled_subset, plain_amount, training_dataset
 from lightning_al.exceptions import PoolError, ResumeError
 from lightning_al.pool import Pool
 
 # Only what the user overrode is forwarded: Lightning asks `is_overridden(name, datamodule)`.
 _FORWARDED_HOOKS = (
     "prepare_data",
-    "teardown",
     "val_dataloader",
     "test_dataloader",
     "predict_dataloader",
@@ -80,28 +79,51 @@ class ActiveLearningDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         if not isinstance(datamodule, LightningDataModule):
+            other = "pytorch_lightning" in {base.__module__.split(".")[0] for base in type(datamodule).__mro__}
+            hint = " Import it from lightning.pytorch: the two packages do not mix." if other else ""
             raise ValueError(
-                f"Expected `datamodule` to be a lightning.pytorch.LightningDataModule, but got {type(datamodule)!r}."
+                "Expected `datamodule` to be a lightning.pytorch.LightningDataModule, but got a "
+                f"{type(datamodule).__qualname__}.{hint}"
             )
         if isinstance(datamodule, ActiveLearningDataModule):
             raise ValueError("The datamodule is an ActiveLearningDataModule already: pass the plain one.")
+        initial = plain_amount(initial)
         count_of(initial, 1 << 62, "initial")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"Expected `seed` to be a whole number, but got {seed!r}.")
         super().__init__()
         # What Lightning's constructor set and the wrapped datamodule has too (hyperparameters, flags) is the latter's.
         for name in vars(self).keys() & vars(datamodule).keys():
             del self.__dict__[name]
-        self.__dict__["datamodule"] = datamodule
-        self.initial = initial
-        self.seed = seed
-        self.given_pool_dataset = pool_dataset
-        self._pool: Pool | None = None
-        self._labels: dict[int, Any] = {}
-        self._restored = False
+        # Past `__setattr__`, which would give `seed` and the like to a wrapped datamodule that has its own.
+        self.__dict__ |= {
+            "datamodule": datamodule,
+            "initial": initial,
+            "seed": seed,
+            "given_pool_dataset": pool_dataset,
+            "fingerprint": "",
+            "_dataset": None,
+            "_scored": None,
+            "_pool": None,
+            "_labels": {},
+            "_set_up": set(),
+        }
         for name in _FORWARDED_HOOKS:
             if is_overridden(name, datamodule):
                 setattr(self, name, getattr(datamodule, name))
 
     # -- transparency
+    datamodule: LightningDataModule
+    initial: int | float | list[int]
+    seed: int
+    given_pool_dataset: Dataset[Any] | None
+    fingerprint: str
+    _dataset: Dataset[Any]
+    _scored: Dataset[Any]
+    _pool: Pool | None
+    _labels: dict[int, Any]
+    _set_up: set[str]
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "datamodule" not in self.__dict__:
             raise AttributeError(name)
@@ -111,7 +133,8 @@ class ActiveLearningDataModule(LightningDataModule):
         # The Tuner's `scale_batch_size` and CLI links set attributes on what the trainer knows: this wrapper.
         inner = self.__dict__.get("datamodule")
         own = name in self.__dict__ or hasattr(type(self), name)
-        if inner is not None and not own and name in vars(inner) and not name.startswith("_"):
+        its = inner is not None and not name.startswith("_") and (name in vars(inner) or hasattr(type(inner), name))
+        if its and not own:
             setattr(inner, name, value)
         else:
             super().__setattr__(name, value)
@@ -136,10 +159,17 @@ class ActiveLearningDataModule(LightningDataModule):
         return self._pool
 
     def setup(self, stage: str) -> None:
-        """Set up the wrapped datamodule and, for ``"fit"``, the pool."""
-        self.datamodule.setup(stage)
+        """Set up the wrapped datamodule, once until it is torn down, and, for ``"fit"``, the pool."""
+        if stage not in self._set_up:  # a script's own `setup("fit")`, then the trainer's: a split is drawn once
+            self.datamodule.setup(stage)
+            self._set_up.add(stage)
         if stage == "fit":
             self.setup_pool()
+
+    def teardown(self, stage: str) -> None:
+        """Tear down the wrapped datamodule."""
+        self._set_up.discard(stage)
+        self.datamodule.teardown(stage)
 
     def setup_pool(self) -> None:
         """Find the training set and label the initial samples; the wrapped datamodule is set up already.
@@ -187,6 +217,11 @@ class ActiveLearningDataModule(LightningDataModule):
             found = method() if callable(method) else method
         if found is None:
             return dataset
+        if not hasattr(found, "__len__") or not hasattr(found, "__getitem__"):
+            raise MisconfigurationException(
+                "Expected `pool_dataset` to be a map-style dataset, with `__getitem__` and `__len__`, but got a "
+                f"{type(found).__name__}."
+            )
         if len(cast(Any, found)) != size:
             raise MisconfigurationException(
                 f"`pool_dataset` has {len(cast(Any, found))} samples and the training set {size}: they must be the "
@@ -231,14 +266,14 @@ class ActiveLearningDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """The wrapped datamodule's train loader over the labeled samples only."""
         loader = cast("DataLoader[Any]", self.datamodule.train_dataloader())
-        subset = labeled_subset(training_dataset(loader), self.pool.labeled.tolist(), self._labels)
-        world_size = getattr(self.trainer, "world_size", 1)
-        if loader.drop_last and len(subset) // world_size < (loader.batch_size or 1):
+        dataset, pool = training_dataset(loader), self.pool
+        if len(cast(Any, dataset)) != pool.size:
             raise MisconfigurationException(
-                f"`drop_last=True` with {len(subset)} labels and a batch size of {loader.batch_size}"
-                f"{f' on {world_size} devices' if world_size > 1 else ''} leaves no batch to train on. Set "
-                "`drop_last=False` in `train_dataloader`, or a larger `initial`."
+                f"The training set had {pool.size} samples and now has {len(cast(Any, dataset))}: the pool's indices "
+                "would name others. Split the data once, in `setup`, not in `train_dataloader`."
             )
+        self._check_batches(len(pool.labeled), loader)
+        subset = labeled_subset(dataset, pool.labeled.tolist(), self._labels)
         shuffle = not isinstance(loader.sampler, torch.utils.data.SequentialSampler)
         return DataLoader(
             subset,
@@ -248,10 +283,35 @@ class ActiveLearningDataModule(LightningDataModule):
             **_arguments(loader),
         )
 
+    def check_batches(self, labels: int) -> None:
+        """Raise where a fit on that many labels would have no batch.
+
+        Raises:
+            MisconfigurationException: There are no labels, or fewer than a batch and ``drop_last=True``.
+        """
+        self._check_batches(labels, cast("DataLoader[Any]", self.datamodule.train_dataloader()))
+
+    def _check_batches(self, labels: int, loader: DataLoader[Any]) -> None:
+        if labels == 0:
+            raise MisconfigurationException(
+                f"None of the {self.pool.size} samples is labeled ({len(self.pool.rejected)} were rejected, "
+                f"{len(self.pool.pending)} are pending): there is nothing to train on. Label some first, `initial=20`."
+            )
+        world_size = getattr(self.trainer, "world_size", 1)
+        if loader.drop_last and -(-labels // world_size) < (loader.batch_size or 1):
+            raise MisconfigurationException(
+                f"`drop_last=True` with {labels} labels and a batch size of {loader.batch_size}"
+                f"{f' on {world_size} devices' if world_size > 1 else ''} leaves no batch to train on. Set "
+                "`drop_last=False` in `train_dataloader`, or a larger `initial`."
+            )
+
     def scoring_dataloader(self, indices: Tensor) -> DataLoader[Any]:
         """A loader over the pool dataset's samples at ``indices``, in that order, without augmentation."""
         loader = cast("DataLoader[Any]", self.datamodule.train_dataloader())
         arguments = _arguments(loader) | {"persistent_workers": False}
+        arguments.pop("generator", None)  # a draw from it would change the coming fit's shuffle
+        if "in_order" in arguments:
+            arguments["in_order"] = True  # a score belongs to the sample at its place
         return DataLoader(self._scored, batch_size=loader.batch_size, sampler=_InOrder(indices), **arguments)
 
     def scoring_batch_size(self) -> int:
@@ -280,11 +340,13 @@ class ActiveLearningDataModule(LightningDataModule):
         """
         if self._pool is not None and "pool" in state_dict:
             pool = Pool.from_state_dict(state_dict["pool"])
-            self.check_same_dataset(pool.size, str(state_dict["fingerprint"]), "The checkpoint")
-            self._pool = pool
-            self._labels = {int(index): label for index, label in state_dict["labels"].items()}
-            self._restored = True
-        self.datamodule.load_state_dict(state_dict["inner"])
+            self.check_same_dataset(pool.size, str(state_dict.get("fingerprint", "")), "The checkpoint")
+            try:
+                labels = {int(index): label for index, label in state_dict["labels"].items()}
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise PoolError(f"The checkpoint's labels cannot be read ({error!r}): it was changed.") from None
+            self._pool, self._labels = pool, labels
+        self.datamodule.load_state_dict(state_dict.get("inner", {}))
 
     def check_same_dataset(self, size: int, fingerprint: str, source: str) -> None:
         """Raise where a checkpoint or a folder was made with another dataset.

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+)
+
+
+def plain_amount(amount: Any) -> Any:
+    """A tensor, an array, a tuple or a range of indices as a list, a tensor's or array's number as a number.
+
+    Example:
+        >>> plain_amount(torch.tensor([4, 8])), plain_amount(range(3)), plain_amount(0.1)
+        ([4, 8], [0, 1, 2], 0.1)
+    """
+    if hasattr(amount, "tolist"):
+        return amount.tolist()
+    return list(amount) if isinstance(amount, Sequence) and not isinstance(amount, str) else amount
 
 
 def count_of(amount: int | float | Sequence[int], size: int, name: str, least: int = 0) -> int:
@@ -29,17 +51,20 @@ def count_of(amount: int | float | Sequence[int], size: int, name: str, least: i
         if bad:
             raise ValueError(f"Expected `{name}` to list dataset indices, but got {bad[0]!r} in it.")
         if len(set(amount)) != len(amount):
-            doubled = next(i for i in amount if amount.count(i) > 1)
-            raise ValueError(f"Expected `{name}` to list each dataset index once, but {doubled} is there twice or more.")
+            doubled = Counter(amount).most_common(1)[0][0]
+            raise ValueError(f"Expected `{name}` to list each dataset index once, but {doubled} stands there twice.")
         count = len(amount)
-    elif isinstance(amount, float) and not amount.is_integer():
-        if not 0 < amount < 1:
-            raise ValueError(f"Expected `{name}` to be a count or a share in (0, 1), but got {amount}.")
+    elif isinstance(amount, float) and (amount == 1.0 or not amount.is_integer()):
+        if not 0 < amount < 1:  # 1.0 too: one sample, or all of them?
+            raise ValueError(
+                f"Expected `{name}` to be a count (a whole number) or a share in (0, 1), but got {amount}. For all "
+                "samples give their number."
+            )
         count = max(1, round(amount * size))
     elif isinstance(amount, (int, float)) and not isinstance(amount, bool):
         count = int(amount)
     else:
-        raise ValueError(f"Expected `{name}` to be a count, a share in (0, 1) or a list of indices, but got {amount!r}.")
+        raise ValueError(f"Expected `{name}` to be a count, a share in (0, 1) or a list, but got {amount!r}.")
     if count < least:
         raise ValueError(f"Expected `{name}` to be at least {least}, but got {amount}.")
     if count > size:
@@ -55,26 +80,42 @@ def training_dataset(loader: Any) -> Dataset[Any]:
             has a sampler of its own, which would pick unlabeled samples.
     """
     if not isinstance(loader, DataLoader):
+        hint = "return a DataLoader over the training set"
+        if isinstance(loader, (Sequence, Mapping, CombinedLoader)):
+            hint = "several train loaders cannot share one labeled pool: join their datasets, ConcatDataset([...])"
         raise MisconfigurationException(
-            f"Active learning needs `train_dataloader` to give one torch.utils.data.DataLoader, but got "
-            f"{type(loader).__name__}. Several train loaders cannot share one labeled pool: make one of them."
+            f"Active learning needs `train_dataloader` to give one torch.utils.data.DataLoader, but got a "
+            f"{type(loader).__name__}: {hint}."
         )
     dataset = loader.dataset
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise MisconfigurationException(
             f"Active learning needs a map-style training set, with `__getitem__` and `__len__`, but "
-            f"{type(dataset).__name__} is iterable: a query must name the samples it wants."
+            f"{type(dataset).__name__} has no fixed order or length: a query must name the samples it wants. Read the "
+            "stream into a list once, or index its files."
         )
     sampler, batch_sampler = loader.sampler, loader.batch_sampler
     for custom, plain, name in (
         (sampler, (RandomSampler, SequentialSampler), "sampler"),
         (batch_sampler, (BatchSampler, type(None)), "batch_sampler"),
     ):
-        if type(custom) not in plain:
+        given = name == "batch_sampler" and custom is not None and loader.batch_size is None
+        if given or type(custom) not in plain:
             raise MisconfigurationException(
                 f"The train loader has a {name} of its own, {type(custom).__name__}, which would give unlabeled "
                 f"samples. Leave out `{name}=` and say `shuffle=True`; balance classes by the loss's weights instead."
             )
+    if loader.batch_size is None:
+        raise MisconfigurationException(
+            "The train loader has `batch_size=None`, so each item of its dataset is a whole batch, and a query could "
+            "not name single samples. Give it a dataset of samples and a `batch_size`."
+        )
+    if isinstance(sampler, RandomSampler) and (sampler.replacement or sampler.num_samples != len(cast(Any, dataset))):
+        raise MisconfigurationException(
+            f"The train loader's RandomSampler draws {sampler.num_samples} of {len(cast(Any, dataset))} samples"
+            f"{' with replacement' if sampler.replacement else ''}, which has no meaning over a labeled part that "
+            "grows. Leave out `sampler=` and say `shuffle=True`; `limit_train_batches` shortens an epoch."
+        )
     return dataset
 
 
@@ -102,6 +143,8 @@ def labeled_subset(dataset: Dataset[Any], indices: Sequence[int], labels: Mappin
 def with_label(sample: Any, label: Any) -> Any:
     """A sample with another target: the second of a tuple or list; put behind a sample that has none.
 
+    Where the sample has a target of its own the label becomes one of its kind, so that both fit into one batch.
+
     Example:
         >>> with_label((1.5, 0, "a.png"), 7)
         (1.5, 7, 'a.png')
@@ -109,12 +152,33 @@ def with_label(sample: Any, label: Any) -> Any:
         (1.5, 7)
     """
     if isinstance(sample, (tuple, list)):
-        rest = list(sample)
-        return type(sample)([rest[0], label, *rest[2:]])
+        changed = list(sample)
+        changed[1:2] = [like(label, sample[1]) if len(sample) > 1 else label]
+        if isinstance(sample, list):
+            return changed
+        # a namedtuple's type takes its fields one by one
+        return type(sample)(*changed) if hasattr(sample, "_fields") and len(sample) > 1 else tuple(changed)
     if isinstance(sample, Mapping):
         key = next((k for k in ("label", "labels", "target", "targets") if k in sample), "label")
-        return {**sample, key: label}
+        return {**sample, key: like(label, sample.get(key))}
     return sample, label
+
+
+def like(label: Any, target: Any) -> Any:
+    """A label as the dataset's own target is: a tensor, an array or a number of the same type.
+
+    Example:
+        >>> like(3, torch.tensor(0.0)), like(3, 0.5), like("weed", 2)
+        (tensor(3.), 3.0, 'weed')
+    """
+    number = isinstance(label, (bool, int, float, list))
+    if isinstance(target, Tensor) and number:
+        return torch.as_tensor(label, dtype=target.dtype, device=target.device)
+    if isinstance(target, (np.ndarray, np.generic)) and number:
+        return np.asarray(label, dtype=target.dtype)[()]
+    if isinstance(target, float) and isinstance(label, (bool, int)):
+        return float(label)
+    return label
 
 
 def fingerprint(dataset: Dataset[Any], samples: int = 8) -> tuple[str, bool]:
@@ -144,6 +208,7 @@ def fingerprint(dataset: Dataset[Any], samples: int = 8) -> tuple[str, bool]:
 
 def _digest(value: Any, content: Any) -> None:
     if isinstance(value, Tensor):
+        value = value.to_dense() if value.layout != torch.strided else value
         content.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     elif isinstance(value, np.ndarray):
         content.update(np.ascontiguousarray(value).tobytes())

@@ -16,6 +16,9 @@ from pathlib import Path
 CHECKSUM_LENGTH = 16
 """Hex digits kept of a SHA-256: 64 bits, plenty against accidents, short enough to look at."""
 
+BINARY = getattr(os, "O_BINARY", 0)
+"""For ``os.open``: Windows would turn line feeds into two characters that no checksum covers."""
+
 _RISKY = re.compile(r"\s*[=+\-@＝＋－＠']|[\t\r\n]|[^\r\n\0]*[\r\n\0]")  # noqa: RUF001 (Excel runs the wide ones too)
 _NEEDS_QUOTES = re.compile(r'[",]|\A\s|\s\Z')
 _ESCAPES = {"\\": "\\\\", "\r": "\\r", "\n": "\\n", "\0": "\\0"}
@@ -248,7 +251,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: If it cannot be written (a full disk); the old file is then as it was.
     """
     with replacing(path) as temporary:
-        file_descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        file_descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o666)
         try:
             write_all(file_descriptor, data)
         finally:

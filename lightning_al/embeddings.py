@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from lightning_al.exceptions import ScoringError
 
 
-def _eager() -> AbstractContextManager[Any]:
-    # A hook set after `torch.compile` does not fire inside the compiled graph.
+def eager() -> AbstractContextManager[Any]:
+    """Run compiled models as they were written: a hook set after `torch.compile` does not fire inside the graph."""
     set_stance = getattr(torch.compiler, "set_stance", None)
     return set_stance("force_eager") if set_stance is not None else nullcontext()
 
@@ -48,7 +49,7 @@ def find_embedding_layer(model: nn.Module, forward: Callable[[], Any]) -> str:
 
     handles = [m.register_forward_hook(note(n)) for n, m in model.named_modules() if _is_linear(m)]
     try:
-        with _eager():
+        with eager():
             logits = forward()
     finally:
         for handle in handles:
@@ -61,26 +62,50 @@ def find_embedding_layer(model: nn.Module, forward: Callable[[], Any]) -> str:
     return next((name for name, output in ran if output is logits), ran[-1][0])
 
 
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """The layer of that name.
+
+    Raises:
+        ScoringError: The model has none; the message lists the closest names.
+
+    Example:
+        >>> find_layer(nn.Sequential(nn.Linear(4, 8)), "0")
+        Linear(in_features=4, out_features=8, bias=True)
+    """
+    try:
+        return model.get_submodule(layer)
+    except AttributeError:
+        names = [name for name, _ in model.named_modules() if name]
+        close = difflib.get_close_matches(layer, names, n=3)
+        linear = [name for name, module in model.named_modules() if _is_linear(module)]
+        raise ScoringError(
+            f"The model has no layer {layer!r} for `embedding_layer`. "
+            + (f"Close to it: {close}. " if close else "")
+            + f"Its linear layers are {linear[-10:]}; `model.named_modules()` lists all {len(names)}."
+        ) from None
+
+
 @contextmanager
-def captured_input(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    """While this is open, each forward leaves the input of ``layer``, flattened to ``(B, D)``, in the list.
+def captured_calls(model: nn.Module, layer: str) -> Iterator[list[tuple[Any, Any]]]:
+    """While this is open, each call of ``layer`` leaves its input and its output in the list.
 
     Raises:
         ScoringError: The model has no layer of that name.
     """
-    captured: list[Tensor] = []
-    try:
-        module = model.get_submodule(layer)
-    except AttributeError:
-        known = ", ".join(repr(name) for name, _ in model.named_modules() if name)
-        raise ScoringError(f"The model has no layer {layer!r} for `embedding_layer`; it has {known}.") from None
+    captured: list[tuple[Any, Any]] = []
+    module = find_layer(model, layer)
 
-    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        captured.append((args[0] if args else next(iter(kwargs.values()))).detach().flatten(1))
+    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        captured.append((args[0] if args else next(iter(kwargs.values()), None), output))
 
-    handle = module.register_forward_pre_hook(keep, with_kwargs=True)
+    handle = module.register_forward_hook(keep, with_kwargs=True)
     try:
-        with _eager():
+        with eager():
             yield captured
     finally:
         handle.remove()
+
+
+def embedding_of(calls: list[tuple[Any, Any]], logits: Tensor) -> Any:
+    """The input of the call whose output is what the model returned, else of the last: a layer may run twice."""
+    return next((given for given, output in calls if output is logits), calls[-1][0] if calls else None)

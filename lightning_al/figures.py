@@ -28,6 +28,8 @@ _SMALLEST_SIDE, _LARGEST_ASPECT = 4, 16
 _TILE = (1.35, 1.56)
 """Inches a picture takes, with its margin and caption."""
 _TOP = 0.5
+_PANEL = (4.3, 3.1)
+"""Inches a curve takes, with its title and axes."""
 _LINE, _TEXT, _MUTED, _GRID = "#1f5fa8", "#222222", "#6b6b6b", "#e3e3e3"
 _HEADLINE: dict[str, Any] = {"size": 11.5, "weight": "bold", "color": _TEXT, "parse_math": False}
 
@@ -116,12 +118,22 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path, title
 
         columns = min(3, len(curves))
         rows = math.ceil(len(curves) / columns)
-        figure = Figure(figsize=(4.2 * columns, 3.0 * rows + 0.6), facecolor="white", layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr,call-arg]
+        # placed by hand: the constrained layout draws all of it two more times, and a round may last a second
+        figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 0.75), facecolor="white")
+        inch = 1 / figure.get_figwidth(), 1 / figure.get_figheight()
         for place, (name, points) in enumerate(curves.items()):
-            _panel(figure.add_subplot(rows, columns, place + 1), name, points)
-        figure.suptitle(title or "Metrics against labels", x=0.02, ha="left", **_HEADLINE)
-        figure.supxlabel(note, x=0.02, ha="left", size=8, color=_MUTED)
+            row, column = divmod(place, columns)
+            left, bottom = _PANEL[0] * column + 0.75, _PANEL[1] * (rows - 1 - row) + 0.9
+            size = (_PANEL[0] - 1.0) * inch[0], (_PANEL[1] - 0.9) * inch[1]
+            _panel(figure.add_axes((left * inch[0], bottom * inch[1], *size)), name, points)
+        figure.text(
+            0.2 * inch[0],
+            1 - 0.3 * inch[1],
+            _shorter(title or "Metrics against labels", 40 * columns),
+            va="center",
+            **_HEADLINE,
+        )
+        figure.text(0.2 * inch[0], 0.2 * inch[1], note, va="center", size=8, color=_MUTED)
         for target in paths:
             with durable.replacing(target) as temporary:
                 metadata = {"Date": None} if target.suffix == ".svg" else None
@@ -138,8 +150,9 @@ def _panel(axes: Any, name: str, points: Sequence[tuple[int, float]]) -> None:
     falling = len(values) > 1 and values[-2] > values[-1]
     place = {"xytext": (0, -7 if falling else 7), "va": "top" if falling else "bottom", "ha": "center"}
     last = (labels[-1], values[-1])
-    axes.annotate(f"{values[-1]:.3g}", last, textcoords="offset points", size=9, color=_LINE, **place)
-    axes.set_title(name, loc="left", size=10.5, weight="bold", color=_TEXT, parse_math=False)
+    no_grid = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    axes.annotate(f"{values[-1]:.3g}", last, textcoords="offset points", size=9, color=_LINE, bbox=no_grid, **place)
+    axes.set_title(_shorter(name, 36), loc="left", size=10.5, weight="bold", color=_TEXT, parse_math=False)
     axes.set_xlabel("labels", size=9, color=_MUTED)
     axes.set_xlim(0, 1.06 * max(*labels, 1))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

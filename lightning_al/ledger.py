@@ -191,7 +191,7 @@ class Ledger:
         created = not self.path.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file_descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            file_descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | durable.BINARY, 0o666)
         except OSError as error:
             raise LedgerError(f"The ledger {self.path} cannot be opened for writing: {error}.") from error
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -249,6 +249,7 @@ def query_machine(trainer: Trainer, datamodule: ActiveLearningDataModule, seed: 
                 world_size=trainer.world_size,
                 gather=trainer.strategy.all_gather,
                 all_well=lambda well: trainer.strategy.reduce_boolean_decision(well, all=True),
+                batch_size=datamodule.scoring_batch_size(),
             )
     finally:
         trainer.state.fn, trainer.state.stage = fn, stage
@@ -283,6 +284,5 @@ def is_lightning_trainer(trainer: Any) -> bool:
 
 def best_checkpoint(trainer: Trainer) -> str:
     """The path of the round's best checkpoint where a ModelCheckpoint monitors a metric, else an empty string."""
-    with suppress(StopIteration):
-        return next(c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    return ""
+    monitors = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
+    return next((c.best_model_path for c in monitors), "")

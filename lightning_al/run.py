@@ -7,11 +7,11 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from lightning_al.oracles import Query
 from lightning_al.randomness import restore_rng, rng_state
 from lightning_al.run_folder import RunFolder
 from lightning_al.scoring import Scored, score_pool
-from lightning_al.strategies import QueryStrategy, ScoreStrategy
+from lightning_al.strategies.base import QueryStrategy, ScoreStrategy
 from lightning_al.weights import InitialWeights, random_weights
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Run:
     def begin(self, trainer: Trainer) -> bool:
         """Before the first or the resumed round; True where that round's fit is done already."""
         self.requires_grad = {name: p.requires_grad for name, p in trainer.lightning_module.named_parameters()}
-        loop = trainer.fit_loop
+        loop = cast(rounds.RoundLoop, trainer.fit_loop)
         if self._restored is None:
             self._start()
             loop.drop_loader()  # the first round draws its shuffle after the saved RNG state, as a resumed one does
@@ -129,6 +129,8 @@ class Run:
             self._finish(reason)
             return False
         self._save()
+        if trainer.received_sigterm:  # the query may take long, or wait for people
+            raise SIGTERMException
         began = time.monotonic()
         best = rounds.best_checkpoint(trainer) if self.callback.load_best else ""
         if best:
@@ -256,13 +258,13 @@ class Run:
             return "the pool is empty."
         if rounds.out_of_time(self.trainer):
             return "the time is over."
-        if self.trainer.received_sigterm:
-            return "the process was asked to end."
-        for rule in callback.stopping:
-            reason = rule.reason_to_stop(self.history)
-            if reason is not None:
-                return reason
-        return None
+
+        def first_reason() -> str | None:
+            reasons = (rule.reason_to_stop(self.history) for rule in callback.stopping)
+            return next((reason for reason in reasons if reason is not None), None)
+
+        # Metrics may differ from rank to rank, the decision must not.
+        return self._on_rank_zero(first_reason) if callback.stopping else None
 
     def _finish(self, reason: str) -> None:
         self.finished = True
@@ -291,7 +293,7 @@ class Run:
             parameter.requires_grad_(self.requires_grad[name])
         module.zero_grad(set_to_none=True)
         rounds.reset_callbacks(trainer, self.fresh, self.accumulate_grad_batches)
-        trainer.fit_loop.next_round(*self.limits)
+        cast(rounds.RoundLoop, trainer.fit_loop).next_round(*self.limits)
         self.fitted, self.step0, self._metrics = False, trainer.global_step, {}
         self._save()
         self._started = time.monotonic()

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_al.embeddings import captured_input, find_embedding_layer
+from lightning_al.embeddings import captured_calls, embedding_of, find_embedding_layer
 from lightning_al.exceptions import ScoringError
-from lightning_al.strategies import Outputs, QueryStrategy, ScoreStrategy
+from lightning_al.strategies.base import Outputs, QueryStrategy, ScoreStrategy
 
 OutputKind = Literal["logits", "log_probs", "probs", "binary"]
 
@@ -32,6 +32,8 @@ class Machine:
     """``(n, ...)`` to ``(world_size, n, ...)``."""
     all_well: Callable[[bool], bool]
     """Whether every rank is well, the same answer on all."""
+    batch_size: int | None = None
+    """Samples in each batch but the last; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def score_pool(
     try:
         for out, seen in _run(shard, machine, kind, needs, embedding_layer):
             if in_pass and isinstance(strategy, ScoreStrategy):
-                out = {"scores": strategy.score(out["probs"])}
+                out = {"scores": _scores(strategy, out["probs"], seen)}
             for name, values in out.items():
                 _check_finite(name, values, seen)
                 parts.setdefault(name, []).append(values)
@@ -106,7 +108,7 @@ def score_pool(
     # One rank alone must not raise while the others wait for its part.
     if not machine.all_well(failure is None):
         raise failure or ScoringError("Scoring failed on another rank; its own message says why.")
-    whole = {name: _gather(torch.cat(values), len(indices), machine) for name, values in parts.items()}
+    whole: dict[str, Any] = {name: _gather(torch.cat(values), len(indices), machine) for name, values in parts.items()}
     scores = whole.pop("scores", None)
     return Scored(Outputs(dataset_indices=indices, **whole), scores)
 
@@ -117,7 +119,7 @@ def _run(
     """Per batch: the fields of ``needs``, and the dataset indices they belong to."""
     done = 0
     with ExitStack() as stack:
-        captured: list[Tensor] | None = None
+        captured: list[tuple[Any, Any]] | None = None
         for number, batch in enumerate(machine.batches(shard)):
             if "embeddings" in needs and number == 0:
                 captured = _open_capture(stack, machine, batch, layer)
@@ -128,7 +130,7 @@ def _run(
             logits = given["logits"]
             size = len(logits) if isinstance(logits, Tensor) and logits.ndim else 0
             seen = shard[done : done + size]
-            _check_shape(logits, kind, len(shard) - done)
+            _check_shape(logits, kind, min(machine.batch_size or len(shard), len(shard) - done), machine.batch_size)
             done += size
             out: dict[str, Tensor] = {}
             if "probs" in needs:
@@ -136,15 +138,10 @@ def _run(
                 if kind in ("probs", "log_probs"):
                     _check_simplex(out["probs"], kind, seen)
             if "embeddings" in needs:
-                embeddings = given["embeddings"] if "embeddings" in given else (captured or [torch.empty(0)])[-1]
+                embeddings = given["embeddings"] if "embeddings" in given else embedding_of(captured or [], logits)
                 if captured is not None:
                     captured.clear()
-                if len(embeddings) != size:
-                    raise ScoringError(
-                        f"Expected one embedding a sample, ({size}, D), but got {tuple(embeddings.shape)}: name the "
-                        "layer whose input has a row a sample, ActiveLearning(embedding_layer=...)."
-                    )
-                out["embeddings"] = embeddings.flatten(1)
+                out["embeddings"] = _embeddings(embeddings, size, own="embeddings" in given, layer=layer)
             yield out, seen
     if done != len(shard):
         raise ScoringError(
@@ -153,7 +150,39 @@ def _run(
         )
 
 
-def _open_capture(stack: ExitStack, machine: Machine, batch: Any, layer: str | None) -> list[Tensor] | None:
+def _scores(strategy: ScoreStrategy, probs: Tensor, seen: Tensor) -> Tensor:
+    try:
+        scores = strategy.score(probs)
+    except ValueError:  # it knows the position in the batch only
+        _check_finite("model's outputs", probs, seen)
+        raise
+    if scores.shape != probs.shape[:1]:
+        raise ScoringError(
+            f"Expected {strategy.name}.score to return one score a sample, ({len(probs)},), but got "
+            f"{tuple(scores.shape)}."
+        )
+    if not bool(torch.isfinite(scores).all()):
+        _check_finite("model's outputs", probs, seen)
+    return scores
+
+
+def _embeddings(values: Any, size: int, *, own: bool, layer: str | None) -> Tensor:
+    """One flat row a sample."""
+    if isinstance(values, Tensor) and values.is_floating_point() and values.ndim > 1 and len(values) == size:
+        return values.detach().flatten(1)
+    got = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+    if own:
+        line = "`query_step` must return 'embeddings' with a row a sample"
+    elif values is None and layer is not None:
+        line = f"the layer {layer!r} did not run in `forward`, name one that does in `embedding_layer`"
+    else:
+        line = "name the layer whose input has a row a sample, ActiveLearning(embedding_layer='backbone.fc')"
+    raise ScoringError(f"Expected one floating-point embedding a sample, ({size}, D), but got {got}: {line}.")
+
+
+def _open_capture(
+    stack: ExitStack, machine: Machine, batch: Any, layer: str | None
+) -> list[tuple[Any, Any]] | None:
     """Hook the embedding layer, unless the model returns embeddings itself."""
     if layer is None:
         first: list[Any] = []
@@ -172,7 +201,7 @@ def _open_capture(stack: ExitStack, machine: Machine, batch: Any, layer: str | N
         if first and isinstance(first[0], dict) and "embeddings" in first[0]:
             return None
         layer = found
-    return stack.enter_context(captured_input(machine.model, str(layer)))
+    return stack.enter_context(captured_calls(machine.model, str(layer)))
 
 
 def _gather(mine: Tensor, size: int, machine: Machine) -> Tensor:
@@ -184,13 +213,19 @@ def _gather(mine: Tensor, size: int, machine: Machine) -> Tensor:
     return machine.gather(padded).transpose(0, 1).flatten(0, 1)[:size]
 
 
-def _check_shape(logits: Any, kind: OutputKind, left: int) -> None:
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        dtype = f"{logits.dtype} " if isinstance(logits, Tensor) else ""
+def _check_shape(logits: Any, kind: OutputKind, rows: int, batch_size: int | None) -> None:
+    """Check one batch's output of ``rows`` samples, at most so many where the batch size is not known."""
+    if not isinstance(logits, Tensor):
         raise ScoringError(
-            f"Expected the model to return floating-point {kind}, but got {dtype}{shape}. Predicted classes cannot be "
-            "scored: return logits from `forward`, or add a method `query_step(batch, batch_idx)` that does."
+            f"Expected the model to return a tensor of {kind}, but got a {type(logits).__name__}. Return the {kind} "
+            "alone from `forward`, or add a method `query_step(batch, batch_idx)` that does."
+        )
+    shape = tuple(logits.shape)
+    if not logits.is_floating_point():
+        raise ScoringError(
+            f"Expected the model to return floating-point {kind}, but got {logits.dtype} of shape {shape}. Predicted "
+            "classes cannot be scored: return what they are taken from in `forward`, or add a method "
+            "`query_step(batch, batch_idx)` that does."
         )
     wanted = "(B,) or (B, 1)" if kind == "binary" else "(B, C) with C >= 2"
     right = logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1)
@@ -199,9 +234,16 @@ def _check_shape(logits: Any, kind: OutputKind, left: int) -> None:
     if not right:
         one = kind != "binary" and (logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1))
         hint = " For one logit a sample say ActiveLearning(outputs='binary')." if one else ""
+        if batch_size is not None and rows == 1 and logits.ndim < (1 if kind == "binary" else 2):
+            hint = " A batch of one sample lost its first dimension: write `squeeze(-1)` in place of `squeeze()`."
+        elif logits.ndim > 2:
+            hint = " Add a method `query_step(batch, batch_idx)` that returns one row a sample."
         raise ScoringError(f"Expected the model to return {kind} of shape {wanted}, but got {shape}.{hint}")
-    if len(logits) > left:
-        raise ScoringError(f"The model gave {len(logits)} rows for a batch of at most {left} samples.")
+    if len(logits) > rows or (batch_size is not None and len(logits) != rows):
+        raise ScoringError(
+            f"The model returned {len(logits)} rows for a batch of {rows} samples: `forward` or `query_step` must "
+            "return one row a sample."
+        )
 
 
 def _check_simplex(probs: Tensor, kind: OutputKind, seen: Tensor) -> None:
@@ -209,9 +251,9 @@ def _check_simplex(probs: Tensor, kind: OutputKind, seen: Tensor) -> None:
     if bool(off.any()):
         row = int(off.nonzero()[0])
         raise ScoringError(
-            f"outputs={kind!r}, but the model's output for dataset index {int(seen[row])} sums to "
-            f"{float(probs[row].sum()):.4g} and its least value is {float(probs[row].min()):.4g}. If the model "
-            "returns logits, leave out `outputs=`."
+            f"outputs={kind!r}, but the model's output for dataset index {int(seen[row])} is no distribution: its "
+            f"probabilities sum to {float(probs[row].sum()):.4g}, the least is {float(probs[row].min()):.4g}. If the "
+            "model returns logits, leave out `outputs=`."
         )
 
 
@@ -220,6 +262,6 @@ def _check_finite(name: str, values: Tensor, seen: Tensor) -> None:
     if not bool(finite.all()):
         row = int((~finite.flatten(1).all(dim=1) if values.ndim > 1 else ~finite).nonzero()[0])
         raise ScoringError(
-            f"The {name} of dataset index {int(seen[row])} are not finite (NaN or infinite). The pool is unchanged. "
-            "The fit may have diverged: look at the loss and lower the learning rate, or at that sample."
+            f"The {name} for dataset index {int(seen[row])} are not finite (NaN or infinite). The pool is unchanged. "
+            "The fit may have diverged: look at the loss and lower the learning rate, or look at that sample."
         )

@@ -52,7 +52,7 @@ class TargetMetric(StoppingRule):
             return None
         metrics = history[-1]["metrics"]
         if self.metric not in metrics:
-            raise ValueError(f"TargetMetric waits for {self.metric!r}, which is not logged; there are {sorted(metrics)}.")
+            raise ValueError(f"TargetMetric waits for {self.metric!r}, which is not logged; {sorted(metrics)} are.")
         got = metrics[self.metric]
         if (got >= self.value) if self.mode == "max" else (got <= self.value):
             return f"{self.metric} reached {got:.4g} (target {self.value:.4g}) with {history[-1]['labeled']} labels."

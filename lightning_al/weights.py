@@ -49,7 +49,7 @@ class InitialWeights:
             )
         saved = torch.load(self.path, map_location="cpu", weights_only=True)
         if saved["run_id"] != run_id:
-            raise ResumeError(f"{self.path} holds the weights of another run: set `dirpath` to the checkpoint's folder.")
+            raise ResumeError(f"{self.path} holds another run's weights: set `dirpath` to the checkpoint's folder.")
         weights: dict[str, Tensor] = saved["state_dict"]
         return weights
 

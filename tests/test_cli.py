@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import csv
-import logging
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +17,13 @@ import torch
 import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+from torch import nn
+
 from lightning_al import ActiveLearning, ActiveLearningDataModule
 from lightning_al.cli import ActiveLearningCLI, main
 from lightning_al.demos import DigitsCNN, DigitsDataModule
 from lightning_al.exceptions import ResumeError
 from lightning_al.strategies import BADGE, Margin
-from torch import nn
 
 FIT: dict[str, Any] = {
     "seed_everything": 3,
@@ -137,7 +138,8 @@ class TestConfigs:
         assert (active_learning(cli).query_size, active_learning(cli).rounds) == (20, 2)
 
     def test_later_of_two_files_wins(self) -> None:
-        base, more = write(FIT), write({"trainer": {"max_epochs": 7}, "model": {"init_args": {"width": 4}}}, "more.yaml")
+        base = write(FIT)
+        more = write({"trainer": {"max_epochs": 7}, "model": {"init_args": {"width": 4}}}, "more.yaml")
 
         cli = Parsed(args=["fit", "--config", base, "--config", more])
 
@@ -155,7 +157,8 @@ class TestConfigs:
 
     @pytest.mark.parametrize("run", [True, False])
     def test_study_section_is_ignored(self, run: bool) -> None:
-        study = {"strategies": ["Margin", {"class_path": "BADGE"}], "seeds": 2, "delta": 0.5}
+        # Nothing in it is built, checked or imported.
+        study = {"backbone": {"class_path": "nowhere.Backbone"}, "strategies": [{"class_path": "BADGE"}], "seeds": 2}
         subcommand = ["fit"] if run else []
 
         plain = Parsed(args=[*subcommand, "--config", write(FIT)], run=run)
@@ -163,6 +166,7 @@ class TestConfigs:
 
         for section in ("trainer", "model", "data", "seed_everything"):
             assert both._get(both.config, section) == plain._get(plain.config, section)
+        assert both._get(both.config_init, "study") == study
 
     def test_printed_config_is_the_same_config(self, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["fit", "--config", write(FIT), "--trainer.callbacks.init_args.reset=keep"]
@@ -238,13 +242,6 @@ class TestErrors:
 
 
 class TestResume:
-    @pytest.fixture
-    def messages(self, caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-        logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-        logger.addHandler(caplog.handler)
-        yield caplog
-        logger.removeHandler(caplog.handler)
-
     def ckpt_path(self, *arguments: str, config: dict[str, Any] = FIT) -> Any:
         return Parsed(args=["fit", "--config", write(config), *arguments]).fit_kwargs["ckpt_path"]
 
@@ -285,13 +282,13 @@ class TestResume:
 
         assert self.ckpt_path("--ckpt_path=last", "--trainer.callbacks=null") == "last"
 
-    def test_last_before_the_first_round_ended(self, messages: pytest.LogCaptureFixture) -> None:
+    def test_last_before_the_first_round_ended(self, caplog: pytest.LogCaptureFixture) -> None:
         assert self.ckpt_path("--ckpt_path=last") is None
         Path("active_learning").mkdir()
         Path("active_learning", "ledger.csv").write_text("not read here")
         assert self.ckpt_path("--ckpt_path=last") is None
 
-        first, second = [text for text in messages.messages if "starts again" in text]
+        first, second = [text for text in caplog.messages if "starts again" in text]
         assert "last-round.ckpt" in first
         assert "ledger" not in first
         assert "replays the answers" in second
@@ -471,9 +468,15 @@ class TestRuns:
         process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
         assert process.returncode == -signal.SIGKILL, process.stderr
         assert {round for round, _ in answers("killed/active_learning")} == {"0", "1"}
-        main(["fit", "--config", "killed.yaml", "--ckpt_path", "last"])
+        shutil.copytree("killed", "without")
+        Path("without", "active_learning", "last-round.ckpt").unlink()
 
-        assert answers("killed/active_learning") == answers("whole/active_learning")
+        for folder in ("killed", "without"):
+            before = Path(folder, "active_learning", "ledger.csv").read_text()
+            main(["fit", "--config", "killed.yaml", f"--trainer.default_root_dir={folder}", "--ckpt_path", "last"])
+
+            assert answers(f"{folder}/active_learning") == answers("whole/active_learning")
+            assert Path(folder, "active_learning", "ledger.csv").read_text().startswith(before)  # nothing asked twice
 
 
 class TestWithoutOptionalPackages:

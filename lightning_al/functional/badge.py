@@ -14,12 +14,11 @@ from lightning_al.functional.inputs import (
     default_generator,
     fill_at_random,
 )
+from lightning_al.functional.precision import full_precision
 from lightning_al.functional.spaces import GradientSpace
 
 
-def badge(
-    probs: Tensor, embeddings: Tensor, query_size: int, generator: torch.Generator | None = None
-) -> Tensor:
+def badge(probs: Tensor, embeddings: Tensor, query_size: int, generator: torch.Generator | None = None) -> Tensor:
     r"""Pick by k-means++ among the gradients :math:`g_i = (p_i - e_{\hat y_i}) \otimes z_i`.
 
     The first pick has the largest gradient; each next one is drawn in proportion to :math:`\min_{j \in S} |g_i -
@@ -59,6 +58,7 @@ def badge(
     generator = default_generator(generator)
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
-    space = GradientSpace(probs, embeddings)
-    picks = sample_by_squared_distance(space, count, int(space.squared_norms.argmax()), generator)
+    with full_precision(embeddings.device):
+        space = GradientSpace(probs, embeddings)
+        picks = sample_by_squared_distance(space, count, int(space.squared_norms.argmax()), generator)
     return fill_at_random(picks, count, len(probs), generator).to(embeddings.device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.inputs import check_labeled, check_matrix, check_query_size
+from lightning_al.functional.precision import full_precision
 from lightning_al.functional.spaces import EuclideanSpace, Features, lower_to_nearest
 
 # How many rows are brought up to date at once; it grows where few of them can be picked, and shrinks where many can.
@@ -53,17 +54,30 @@ def k_center_greedy(embeddings: Tensor, query_size: int, labeled_embeddings: Ten
     count = check_query_size(query_size, len(embeddings))
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
-    space = EuclideanSpace(embeddings, labeled)
-    bounds = torch.full((len(embeddings),), math.inf, dtype=space.dtype, device=space.device)
+    with full_precision(embeddings.device):
+        picks = _greedy(EuclideanSpace(embeddings, labeled), len(embeddings), count)
+    return torch.tensor(picks, dtype=torch.int64, device=embeddings.device)
+
+
+def _greedy(space: EuclideanSpace, pool_size: int, count: int) -> list[int]:
+    """Start from the labeled samples, which follow the pool in the space, or from the mean; then pick greedily."""
+    bounds = torch.full((pool_size,), math.inf, dtype=space.dtype, device=space.device)
     picks: list[int] = []
-    if len(space) == len(embeddings):
-        picks.append(int(space.squared_norms.argmin()))
+    if len(space) == pool_size:
+        picks.append(_nearest_the_mean(space))
         lower_to_nearest(space, bounds, space.take(slice(picks[0], picks[0] + 1)))
         bounds[picks[0]] = -1
-    for start in range(len(embeddings), len(space), _LABELED_AT_ONCE):
+    for start in range(pool_size, len(space), _LABELED_AT_ONCE):
         lower_to_nearest(space, bounds, space.take(slice(start, min(start + _LABELED_AT_ONCE, len(space)))))
     _pick_greedily(space, bounds, picks, count)
-    return torch.tensor(picks, dtype=torch.int64, device=embeddings.device)
+    return picks
+
+
+def _nearest_the_mean(space: EuclideanSpace) -> int:
+    mean = torch.stack([space.take(rows)[0].sum(0) for rows in space.slices()]).sum(0, keepdim=True) / len(space)
+    distances = torch.full((len(space),), math.inf, dtype=space.dtype, device=space.device)
+    lower_to_nearest(space, distances, (mean, mean.square().sum(1)))
+    return int(distances.argmin())
 
 
 def _pick_greedily(space: EuclideanSpace, bounds: Tensor, picks: list[int], count: int) -> None:

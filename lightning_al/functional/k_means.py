@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_al.functional.d2_sampling import sample_by_squared_distance
 from lightning_al.functional.inputs import check_matrix, check_query_size, default_generator, fill_at_random, uniform
+from lightning_al.functional.precision import full_precision
 from lightning_al.functional.spaces import EuclideanSpace
 
 _MAX_ITERATIONS = 20
@@ -60,9 +61,9 @@ def k_means(embeddings: Tensor, query_size: int, generator: torch.Generator | No
     generator = default_generator(generator)
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
-    space = EuclideanSpace(embeddings)
-    clusters = cluster(space, count, generator)
-    picks = _nearest_unique(space, clusters.centroids)
+    with full_precision(embeddings.device):
+        space = EuclideanSpace(embeddings)
+        picks = _nearest_unique(space, cluster(space, count, generator).centroids)
     return fill_at_random(picks, count, len(space), generator).to(embeddings.device)
 
 

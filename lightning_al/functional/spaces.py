@@ -1,7 +1,7 @@
 r"""Points and their squared distances, in the two spaces that selections work in.
 
 `EuclideanSpace` holds embeddings; `GradientSpace` holds BADGE's last-layer gradients as two factors, never multiplied
-out. Both move the origin to the embeddings' mean before anything is squared: :math:`|x|^2 + |y|^2 - 2 \langle x, y
+out. Both move the origin near the embeddings' mean before anything is squared: :math:`|x|^2 + |y|^2 - 2 \langle x, y
 \rangle` loses its digits far from the origin. What is left below the rounding of that sum counts as 0.
 """
 
@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_al.functional.inputs import block_rows, blocks, check_finite, compute_dtype
+from lightning_al.functional.inputs import block_rows, check_finite, compute_dtype
 
 Features = tuple[Tensor, ...]
 """What distances are computed from: tensors with one row a point."""
@@ -22,6 +22,9 @@ Rows = Tensor | slice
 
 # Squared distances are resolved to this many units of rounding of the squared norms they are computed from.
 _ROUNDING_UNITS = 8
+
+# Rows that the origin is chosen from.
+_ROWS_FOR_ORIGIN = 1024
 
 # Centres a block of distances spans; more are taken in turns.
 _CENTRES_AT_ONCE = 512
@@ -50,7 +53,7 @@ class Space(Protocol):
 
 
 class EuclideanSpace:
-    """Embeddings under the Euclidean distance, the mean of the pool as origin.
+    """Embeddings under the Euclidean distance, an origin near the mean of the pool.
 
     Args:
         embeddings: The pool ``(N, D)``, positions ``0`` to ``N - 1``.
@@ -69,7 +72,7 @@ class EuclideanSpace:
         self.starts = [0]
         for _, part in self.parts:
             self.starts.append(self.starts[-1] + len(part))
-        self.origin = _mean(embeddings, self.dtype)
+        self.origin = _origin(embeddings, self.dtype)
         self.squared_norms = self._squared_norms()
 
     def __len__(self) -> int:
@@ -103,17 +106,16 @@ class EuclideanSpace:
 
     def _centred(self, rows: Rows) -> Tensor:
         if isinstance(rows, slice):
-            for start, stop, (_, part) in zip(self.starts, self.starts[1:], self.parts, strict=False):
-                if start <= rows.start < stop:
-                    return part[rows.start - start : rows.stop - start].to(self.dtype) - self.origin
+            part = next(i for i, stop in enumerate(self.starts[1:]) if rows.start < stop)
+            start = self.starts[part]
+            return self.parts[part][1][rows.start - start : rows.stop - start].to(self.dtype) - self.origin
         if len(self.parts) == 1:
             return self.parts[0][1][rows].to(self.dtype).sub_(self.origin)
-        (_, pool), (_, labeled) = self.parts
-        in_pool = (rows < len(pool))[:, None]
-        points = torch.where(
-            in_pool, pool[rows.clamp(max=len(pool) - 1)], labeled[(rows - len(pool)).clamp(min=0)].to(pool.dtype)
-        )
-        return points.to(self.dtype).sub_(self.origin)
+        points = torch.empty(len(rows), len(self.origin), dtype=self.dtype, device=self.device)
+        for start, (_, values) in zip(self.starts, self.parts, strict=False):
+            inside = ((rows >= start) & (rows < start + len(values))).nonzero()[:, 0]
+            points[inside] = values[rows[inside] - start].to(self.dtype)
+        return points.sub_(self.origin)
 
     def _squared_norms(self) -> Tensor:
         norms = torch.empty(len(self), dtype=self.dtype, device=self.device)
@@ -156,7 +158,7 @@ class GradientSpace:
         self.residual_norms = torch.empty(len(probs), dtype=self.dtype, device=self.device)
         self.embedding_norms = torch.empty_like(self.residual_norms)
         for rows in self.slices():
-            self.residual_norms[rows] = self._residuals(rows).square_().sum(1)
+            self.residual_norms[rows] = torch.linalg.vector_norm(self._residuals(rows), dim=1).square_()
             block = embeddings[rows].to(self.dtype)
             self.embedding_norms[rows] = torch.linalg.vector_norm(block, dim=1).square_()
 
@@ -222,12 +224,14 @@ def _without_rounding(distances: Tensor, norms: Tensor) -> Tensor:
     return distances.masked_fill_(distances <= norms * (2 * _ROUNDING_UNITS * torch.finfo(norms.dtype).eps), 0)
 
 
-def _mean(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the mean row, summed relative to the first one so that an offset costs no digits."""
-    if len(matrix) == 0:
+def _origin(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a row near the mean of rows spread over the matrix.
+
+    A row, not the mean: differences from it are exact on a grid of values, so that ties stay ties.
+    """
+    some = matrix[:: max(len(matrix) // _ROWS_FOR_ORIGIN, 1)].to(dtype)
+    if len(some) == 0:
         return torch.zeros(matrix.shape[1], dtype=dtype, device=matrix.device)
-    first = matrix[0].to(dtype)
-    total = torch.zeros_like(first)
-    for _, block in blocks(matrix):
-        total += (block.to(dtype) - first).sum(0)
-    return first + total / len(matrix)
+    relative = some - some[0]
+    nearest = torch.linalg.vector_norm(relative - relative.mean(0), dim=1).argmin()
+    return some[nearest].clone()

@@ -16,6 +16,7 @@ from lightning_al.functional.inputs import (
     default_generator,
 )
 from lightning_al.functional.k_means import Clusters, cluster
+from lightning_al.functional.precision import full_precision
 from lightning_al.functional.spaces import EuclideanSpace
 
 # The paper's constants.
@@ -57,22 +58,23 @@ def typiclust(
 
     Example:
         >>> import torch
-        >>> embeddings = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [100.0]])
+        >>> embeddings = torch.tensor([[1.0, 0], [-1, 0], [0, 0], [0, 1], [0, -1], [9, 9]])
         >>> typiclust(embeddings, query_size=1)
-        tensor([3])
+        tensor([2])
     """
     embeddings = check_matrix(embeddings, "embeddings", "D")
     labeled = check_labeled(labeled_embeddings, embeddings)
     count = check_query_size(query_size, len(embeddings))
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
-    space = EuclideanSpace(embeddings, labeled)
-    num_clusters = min(len(space) - len(embeddings) + count, _MAX_CLUSTERS, len(space))
-    clusters = cluster(space, num_clusters, default_generator(generator))
-    members = _pool_members(clusters, len(embeddings))
-    turns = _turns(clusters, members, len(embeddings), count)
-    shares = Counter(turns)
-    picks = {name: iter(_most_typical(space, members[name], share)) for name, share in shares.items()}
+    with full_precision(embeddings.device):
+        space = EuclideanSpace(embeddings, labeled)
+        num_clusters = min(len(space) - len(embeddings) + count, _MAX_CLUSTERS, len(space))
+        clusters = cluster(space, num_clusters, default_generator(generator))
+        members = _pool_members(clusters, len(embeddings))
+        turns = _turns(clusters, members, len(embeddings), count)
+        shares = Counter(turns)
+        picks = {name: iter(_most_typical(space, members[name], share)) for name, share in shares.items()}
     return torch.tensor([next(picks[name]) for name in turns], dtype=torch.int64, device=embeddings.device)
 
 
@@ -80,7 +82,7 @@ def _pool_members(clusters: Clusters, pool_size: int) -> list[Tensor]:
     """Return the pool positions in each cluster, ascending."""
     labels = clusters.labels[:pool_size]
     sizes = labels.bincount(minlength=len(clusters.centroids))
-    return list(labels.argsort(stable=True).split(sizes.tolist()))
+    return list(torch.split(labels.argsort(stable=True), sizes.tolist()))
 
 
 def _turns(clusters: Clusters, members: list[Tensor], pool_size: int, count: int) -> list[int]:
@@ -110,7 +112,7 @@ def _most_typical(space: EuclideanSpace, members: Tensor, count: int) -> list[in
     left = torch.ones(len(members), dtype=torch.bool, device=space.device)
     for _ in range(count):
         k = max(min(_NEIGHBOURS, (len(members) - len(picks)) // 2), 1)
-        # Neighbours come nearest first, enough of them that k are left after all picks: the first k that are left count.
+        # Neighbours come nearest first, enough of them that k are left after all picks: the first k left count.
         alive = left[neighbours]
         counted = alive & (alive.cumsum(1) <= k)
         mean = (distances * counted).sum(1)

@@ -244,7 +244,7 @@ def _closest(name: str, known: list[str]) -> str:
 def _known_strategies() -> dict[str, type[QueryStrategy]]:
     """Return every concrete strategy that was imported, by name; the first of a name stays."""
     found: dict[str, type[QueryStrategy]] = {}
-    waiting: list[type[QueryStrategy]] = [QueryStrategy]
+    waiting = QueryStrategy.__subclasses__()
     while waiting:
         strategy = waiting.pop(0)
         waiting.extend(strategy.__subclasses__())

@@ -1,0 +1,1 @@
+"""Runnable examples, each with its config, its README and what it shows."""
