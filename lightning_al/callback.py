@@ -13,11 +13,14 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import Dataset
 
 from lightning_al.datamodule import ActiveLearningDataModule
-from lightning_al.dataset import count_of
+from lightning_al.dataset import count_of, plain_amount
+from lightning_al.exceptions import ResumeError
 from lightning_al.oracles import DatasetOracle, Oracle
-from lightning_al.rounds import RoundLoop, is_lightning_trainer, unwrap_data, wrap_data
-from lightning_al.run import Run, check_fits
+from lightning_al.rounds import RoundLoop, is_lightning_trainer, keep_best, unwrap_data, wrap_data
+from lightning_al.run import NOTHING_LABELED, Run, check_fits
+from lightning_al.run_folder import RunFolder, check_readable
 from lightning_al.scoring import OutputKind
+from lightning_al.spawned import SharedPath
 from lightning_al.stopping import StoppingRule
 from lightning_al.strategies.base import QueryStrategy, get_strategy
 from lightning_al.weights import check_can_randomize
@@ -87,22 +90,36 @@ class ActiveLearning(Callback):
     ) -> None:
         self.strategy = get_strategy(strategy)
         self.initial_strategy = None if initial_strategy is None else get_strategy(initial_strategy)
+        query_size, initial = plain_amount(query_size), plain_amount(initial)
         if isinstance(query_size, list):
             raise ValueError(f"Expected `query_size` to be a count or a share in (0, 1), but got {query_size!r}.")
         count_of(query_size, 1 << 62, "query_size", least=1)
         if initial is not None:
-            count_of(initial, 1 << 62, "initial")
+            first = count_of(initial, 1 << 62, "initial")
+            share = isinstance(initial, float) and initial < 1  # of what is known at `fit` only
+            if first == 0 and initial_strategy is None:
+                raise ValueError(NOTHING_LABELED)
+            if budget is not None and not share and isinstance(budget, int) and 0 < budget < first:
+                raise ValueError(f"`budget={budget}` is below the {first} initial labels, which count too: raise it.")
         for name, value in (("rounds", rounds), ("budget", budget)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"Expected `{name}` to be a positive whole number, but got {value!r}.")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise ValueError(f"Expected `seed` to be a whole number, but got {seed!r}.")
+        if oracle is not None and not isinstance(oracle, Oracle):
+            raise ValueError(f"Expected `oracle` to be an instance of lightning_al.Oracle, but got {oracle!r}.")
         if reset not in ("initial", "random", "keep"):
             raise ValueError(f"Expected `reset` to be 'initial', 'random' or 'keep', but got {reset!r}.")
         if outputs not in get_args(OutputKind):
             raise ValueError(f"Expected `outputs` to be one of {', '.join(get_args(OutputKind))}, but got {outputs!r}.")
-        self.stopping = [] if stopping is None else stopping if isinstance(stopping, list) else [stopping]
+        self.stopping = [] if stopping is None else [*stopping] if isinstance(stopping, (list, tuple)) else [stopping]
+        wrong = [rule for rule in self.stopping if not isinstance(rule, StoppingRule)]
+        if wrong:
+            raise ValueError(f"Expected `stopping` to hold instances of StoppingRule, but got {wrong[0]!r}.")
         if rounds is None and budget is None and not self.stopping:
             raise ValueError(
-                "Nothing ends the run: say how many labels in all, `budget=1000`, or how many fits, `rounds=10`."
+                "Nothing ends the run, `rounds` and `budget` are both None: say how many labels in all, `budget=1000`, "
+                "or how many fits, `rounds=10`."
             )
         self.query_size, self.rounds, self.budget = query_size, rounds, budget
         self.initial, self.pool_dataset, self.seed = initial, pool_dataset, seed
@@ -111,6 +128,7 @@ class ActiveLearning(Callback):
         self.dirpath = dirpath
         self._run: Run | None = None
         self._wrapped: ActiveLearningDataModule | None = None
+        self._run_folder = SharedPath()
 
     def __repr__(self) -> str:
         """Return the callback's main arguments."""
@@ -125,7 +143,14 @@ class ActiveLearning(Callback):
     @property
     def history(self) -> list[dict[str, Any]]:
         """One row a round: round, labeled, unlabeled, rejected, metrics, seconds_fit, seconds_query."""
+        elsewhere = self._run_folder.read() if self._run is None else None
+        if elsewhere is not None:  # the run was one of processes that this one spawned
+            return RunFolder(elsewhere).read_rounds()
         return [] if self._run is None else self._run.history
+
+    def share_folder(self, path: Path) -> None:
+        """Let the process that spawned this one know where to look the history up."""
+        self._run_folder.write(path)
 
     # -- hooks of the trainer
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -138,9 +163,11 @@ class ActiveLearning(Callback):
         if stage != "fit":
             return
         if self._run is not None and self._run.finished and self._run.trainer is trainer:
+            folder = self._run.folder
+            saved = f"; to go on with a larger budget, fit(..., ckpt_path={str(folder.checkpoint)!r})" if folder else ""
             raise MisconfigurationException(
                 "This Trainer has run all its rounds, and a second `fit` on it would train nothing. Make a new "
-                "Trainer; to go on with a larger budget give it `ckpt_path=` the run's last-round.ckpt."
+                f"Trainer and ActiveLearning{saved}."
             )
         self._check_callbacks(trainer)
         datamodule = self._datamodule(trainer)
@@ -151,6 +178,7 @@ class ActiveLearning(Callback):
                 "reset='random' draws all weights anew each round, pretrained ones too. Use reset='initial' to start "
                 "each round from the weights that `fit` began with."
             )
+        RoundLoop.uninstall(trainer)  # no teardown runs after an exception, so that fit's loop may still be there
         self._run = Run(self, trainer, datamodule)
         RoundLoop.install(trainer, self)
 
@@ -182,6 +210,25 @@ class ActiveLearning(Callback):
         """Go on where a checkpoint was taken."""
         if state_dict and self._run is not None:
             self._run.load_state_dict(state_dict)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what each ModelCheckpoint knows of the round that a checkpoint was taken in."""
+        keep_best(trainer, checkpoint["callbacks"])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a checkpoint that holds no state of this callback, before anything else of it is restored."""
+        if not trainer.strategy.restore_checkpoint_after_setup:
+            self._active_run().check_restored()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what to do where the checkpoint to go on from could not be read."""
+        path = trainer.ckpt_path
+        unread = self._run is not None and not self._run.is_restored
+        if path is not None and unread and isinstance(exception, Exception) and Path(path).is_file():
+            try:
+                check_readable(Path(path))
+            except ResumeError as error:
+                raise error from exception
 
     # -- checks
     def _active_run(self) -> Run:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-import zipfile
 from functools import partial, update_wrapper
 from pathlib import Path
 from types import MethodType
@@ -22,8 +21,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning_al import __version__, demos, oracles, strategies  # noqa: F401 - short names in YAML need the import
 from lightning_al.callback import ActiveLearning
 from lightning_al.datamodule import ActiveLearningDataModule  # noqa: F401 - as above
-from lightning_al.exceptions import ActiveLearningError, ResumeError
-from lightning_al.run_folder import RunFolder
+from lightning_al.exceptions import ActiveLearningError
+from lightning_al.run_folder import RunFolder, check_readable
 
 
 class ActiveLearningCLI(LightningCLI):
@@ -62,7 +61,7 @@ class ActiveLearningCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            refusal = _refusal_of_this_package(error)
+            refusal = _refusal(error)
             if refusal is None:
                 raise
             self._parser(self.subcommand).error(str(refusal), refusal)
@@ -111,7 +110,7 @@ class ActiveLearningCLI(LightningCLI):
         if not ckpt_path or Path(ckpt_path).name != RunFolder(".").checkpoint.name:
             super()._parse_ckpt_path()
         elif Path(ckpt_path).is_file():
-            _check_readable(Path(ckpt_path))
+            check_readable(Path(ckpt_path))
 
 
 def _instantiate(
@@ -158,40 +157,25 @@ def _run_folder(callback: ActiveLearning, trainer: Trainer) -> RunFolder:
 def _last_round(folder: RunFolder) -> str | None:
     """Return the checkpoint that ``--ckpt_path last`` means, or ``None`` (and say so) where no round has ended yet."""
     if folder.checkpoint.exists():
-        _check_readable(folder.checkpoint)
+        check_readable(folder.checkpoint)
         return str(folder.checkpoint)
     replay = f" and replays the answers in {folder.ledger_path}" if folder.ledger_path.exists() else ""
     rank_zero_info(f"There is no {folder.checkpoint}, so no round has ended yet: the run starts again{replay}.")
     return None
 
 
-def _check_readable(checkpoint: Path) -> None:
-    """Raise ``ResumeError`` where the file is cut or damaged."""
-    if checkpoint.is_dir():  # sharded by the strategy, which reads it
-        return
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            damaged = archive.testzip()
-        problem = f"its part `{damaged}` is damaged" if damaged else None
-    except (zipfile.BadZipFile, OSError) as error:
-        problem = str(error)
-    if problem:
-        raise ResumeError(
-            f"Expected a checkpoint to go on from, but {checkpoint} cannot be read: {problem}. Move it away and run "
-            "the same command with `--ckpt_path last` again: the run starts again and replays the answers in the "
-            "ledger, so that nothing is asked twice."
-        )
-
-
-def _refusal_of_this_package(error: BaseException) -> ValueError | None:
-    """Return the ``ValueError`` that this package raised, under what jsonargparse says about it."""
-    while isinstance(error, ValueError) and error.__cause__ is not None:
-        error = error.__cause__  # for a list of callbacks jsonargparse reports each type of the union it tried
-    trace = error.__traceback__
+def _refusal(error: ValueError) -> ValueError | None:
+    """Return the error to show for a value in the config that this package or jsonargparse refused, if that is it."""
+    root: BaseException = error
+    while root.__cause__ is not None:  # for a list of callbacks jsonargparse reports every type of the union it tried
+        root = root.__cause__
+    trace = root.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    name = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return error if isinstance(error, ValueError) and name.startswith(f"{__package__}.") else None
+    package = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] if trace is not None else ""
+    if package == __package__ and isinstance(root, ValueError):
+        return root
+    return error if package == "jsonargparse" else None  # its older versions quote the cause instead
 
 
 def main(args: ArgsType = None) -> None:

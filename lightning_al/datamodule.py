@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -16,6 +19,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lightning_al.dataset import count_of, fingerprint, labeled_subset, plain_amount, training_dataset
 from lightning_al.exceptions import PoolError, ResumeError
 from lightning_al.pool import Pool
+from lightning_al.run_folder import RunFolder
+from lightning_al.spawned import SharedPath, pool_of
 
 # Only what the user overrode is forwarded: Lightning asks `is_overridden(name, datamodule)`.
 _FORWARDED_HOOKS = (
@@ -107,6 +112,8 @@ class ActiveLearningDataModule(LightningDataModule):
             "_pool": None,
             "_labels": {},
             "_set_up": set(),
+            "_run_folder": SharedPath(),
+            "_live_in": 0,
         }
         for name in _FORWARDED_HOOKS:
             if is_overridden(name, datamodule):
@@ -154,9 +161,20 @@ class ActiveLearningDataModule(LightningDataModule):
     @property
     def pool(self) -> Pool:
         """What is labeled, unlabeled, pending and rejected, and since which round."""
+        elsewhere = self._run_folder.read() if self._live_in != os.getpid() else None
+        if elsewhere is not None:  # the run was one of processes that this one spawned, with copies of all this
+            return pool_of(RunFolder(elsewhere))
         if self._pool is None:
             raise MisconfigurationException("The pool is known after `setup('fit')`: call it, or `trainer.fit`, first.")
         return self._pool
+
+    def live_here(self) -> None:
+        """From now on a run changes the pool of this process."""
+        self.__dict__["_live_in"] = os.getpid()
+
+    def share_folder(self, path: Path) -> None:
+        """Let the process that spawned this one know where to look the pool up."""
+        self._run_folder.write(path)
 
     def setup(self, stage: str) -> None:
         """Set up the wrapped datamodule, once until it is torn down, and, for ``"fit"``, the pool."""
@@ -181,6 +199,7 @@ class ActiveLearningDataModule(LightningDataModule):
         """
         if self._pool is not None:
             return
+        self._run_folder.write(None)  # of an earlier run
         dataset = training_dataset(self.datamodule.train_dataloader())
         size = len(cast(Any, dataset))
         pool_dataset = self._find_pool_dataset(dataset, size)
@@ -338,7 +357,9 @@ class ActiveLearningDataModule(LightningDataModule):
             ResumeError: The checkpoint belongs to another dataset.
             PoolError: The checkpoint was changed.
         """
-        if self._pool is not None and "pool" in state_dict:
+        # `trainer.test(ckpt_path=...)` loads this state too, and an old checkpoint should not take labels away.
+        stage = None if self.trainer is None else self.trainer.state.fn
+        if self._pool is not None and "pool" in state_dict and stage in (None, TrainerFn.FITTING):
             pool = Pool.from_state_dict(state_dict["pool"])
             self.check_same_dataset(pool.size, str(state_dict.get("fingerprint", "")), "The checkpoint")
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -198,6 +199,7 @@ def fingerprint(dataset: Dataset[Any], samples: int = 8) -> tuple[str, bool]:
         with isolate_rng():
             # Another seed for the second reading: the same one would draw the same augmentation.
             torch.manual_seed(repeat)
+            random.seed(repeat)
             np.random.seed(repeat)  # noqa: NPY002 - what the user's transforms draw from
             for position in positions:
                 _digest(dataset[position], content)

@@ -42,8 +42,28 @@ class Labeling:
         return self._rows
 
     def recorded(self, round: int) -> RecordedQuery | None:
-        """What was asked for a round before this process was started, if anything."""
-        return None if self.folder is None else self.folder.read_query(round)
+        """What was asked for a round before this process was started, if anything.
+
+        Raises:
+            RunFolderError: The record was changed.
+            ResumeError: The ledger answers what was not asked.
+        """
+        if self.folder is None:
+            return None
+        recorded = self.folder.read_query(round)
+        answered = [row for row in self.rows if row.round == round]
+        if recorded is None and answered and round > 0:
+            raise ResumeError(
+                f"The ledger {self.folder.ledger_path} has {len(answered)} answers for round {round}, and the record "
+                f"of what was asked, {self.folder.query_path(round)}, is gone. Restore that file from a copy."
+            )
+        foreign = {row.dataset_index for row in answered} - set(recorded.dataset_indices if recorded else ())
+        if recorded is not None and foreign:
+            raise ResumeError(
+                f"The ledger {self.folder.ledger_path} answers for dataset index {min(foreign)} in round {round}, "
+                f"which {self.folder.query_path(round)} did not ask: they are not of the same run."
+            )
+        return recorded
 
     def ask(self, query: Query) -> Answers:
         """Record a query, ask what the ledger does not know yet, record the answers.
@@ -62,6 +82,11 @@ class Labeling:
         if positions:
             rest = _part(query, positions)
             answers = self.oracle.label(rest)
+            if not isinstance(answers, Answers):
+                raise ValueError(
+                    f"Expected {type(self.oracle).__name__}.label to return `Answers(labels={{index: label, ...}})`, "
+                    f"but got a {type(answers).__name__}."
+                )
             answers.check(rest)
             self._append(rest, answers)
         for index, row in known.items():
@@ -128,6 +153,8 @@ class Labeling:
             answer = REJECTED if index in rejected else "" if label is None else encode_label(label)
             rows.append(LedgerRow(index, query.round, query.strategy, score, answer, now))
         self._write(rows)
+        # As the ledger gives them back after a kill, and as a checkpoint may hold them: plain numbers, text and lists.
+        answers.labels = {row.dataset_index: row.label for row in rows if not row.rejected}
 
     def _write(self, rows: list[LedgerRow]) -> None:
         known = self.rows

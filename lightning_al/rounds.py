@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
@@ -41,24 +42,26 @@ class RoundLoop(_FitLoop):
     """Lightning's fit loop, run to completion once a round."""
 
     driver: Any
+    given: tuple[int, int | None, int]
+    """``max_steps``, ``min_steps`` and ``accumulate_grad_batches`` as the user gave them: rounds change all three."""
 
     @classmethod
     def install(cls, trainer: Trainer, driver: Any) -> None:
         """Put this loop in the place of the trainer's own, with all it knows."""
-        if isinstance(trainer.fit_loop, cls):  # no teardown runs after an exception, so a loop may still be there
-            trainer.fit_loop.driver = driver
-            return
         loop = cls.__new__(cls)
         loop.__dict__.update(trainer.fit_loop.__dict__)
         loop.driver = driver
+        loop.given = loop.max_steps, loop.min_steps, trainer.accumulate_grad_batches
         trainer.fit_loop = loop
 
     @staticmethod
     def uninstall(trainer: Trainer) -> None:
-        """Put Lightning's own loop back."""
-        if isinstance(trainer.fit_loop, RoundLoop):
+        """Put Lightning's own loop back, where this one is there, with the limits that the user gave."""
+        ours = trainer.fit_loop
+        if isinstance(ours, RoundLoop):
             loop = _FitLoop.__new__(_FitLoop)
-            loop.__dict__.update({k: v for k, v in trainer.fit_loop.__dict__.items() if k != "driver"})
+            loop.__dict__.update({k: v for k, v in ours.__dict__.items() if k not in ("driver", "given")})
+            loop.epoch_loop.max_steps, loop.epoch_loop.min_steps, trainer.accumulate_grad_batches = ours.given
             trainer.fit_loop = loop
 
     def run(self) -> None:
@@ -83,9 +86,11 @@ class RoundLoop(_FitLoop):
         """Back to epoch 0 with a new train loader, optimizers and schedules; the total counts go on."""
         if self._data_fetcher is not None:
             self._data_fetcher.teardown()
+            self._data_fetcher = None  # torn down twice, after an error before the next fit, it would raise
         self.clear_restart()
         self.epoch_progress.current.reset()
-        self.epoch_loop.batch_progress.reset_on_run()
+        # Its total too: with `check_val_every_n_epoch=None` validation comes every so many batches of a fit.
+        self.epoch_loop.batch_progress.reset()
         self.epoch_loop.scheduler_progress.reset_on_run()
         self.epoch_loop.automatic_optimization.optim_progress.reset_on_run()
         self._last_train_dl_reload_epoch = self.epoch_loop.val_loop._last_val_dl_reload_epoch = float("-inf")
@@ -163,16 +168,18 @@ def unwrap_data(trainer: Trainer, wrapper: ActiveLearningDataModule) -> None:
         trainer.datamodule = None
 
 
-def fresh_states(trainer: Trainer, *without: Callback) -> dict[Callback, Any]:
-    """The state of every callback before the first round, to start each round with it."""
-    return {
+def fresh_states(trainer: Trainer, *without: Callback) -> dict[Any, Any]:
+    """The state of every callback, and of the gradient scaler, before the first round, to start each round with it."""
+    states = {
         callback: copy.deepcopy(callback.state_dict())
         for callback in trainer.callbacks
         if callback not in without and not isinstance(callback, (Checkpoint, Timer))
     }
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return states if scaler is None else {**states, scaler: scaler.state_dict()}
 
 
-def reset_callbacks(trainer: Trainer, fresh: dict[Callback, Any], accumulate_grad_batches: int) -> None:
+def reset_callbacks(trainer: Trainer, fresh: dict[Any, Any], accumulate_grad_batches: int) -> None:
     """Every callback as before the first round; what a Timer measured and a checkpoint wrote stays."""
     for callback in trainer.callbacks:
         if isinstance(callback, ModelCheckpoint):
@@ -187,11 +194,13 @@ def reset_callbacks(trainer: Trainer, fresh: dict[Callback, Any], accumulate_gra
             callback.load_state_dict(copy.deepcopy(fresh[callback]))
         average = getattr(callback, "_average_model", None)  # WeightAveraging, from Lightning 2.6 on
         if average is not None:
+            average.module.load_state_dict(trainer.lightning_module.state_dict())
             average.n_averaged.zero_()
+            callback._latest_update_step = trainer.global_step  # type: ignore[attr-defined]
             callback._latest_update_epoch = -1  # type: ignore[attr-defined]
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is not None:
-        trainer.precision_plugin.scaler = type(scaler)(*([scaler._device] if hasattr(scaler, "_device") else []))
+    if scaler is not None and fresh.get(scaler):
+        scaler.load_state_dict(fresh[scaler])  # with the user's own scale and growth, where they set one
     trainer.should_stop = False
     trainer.accumulate_grad_batches = accumulate_grad_batches  # GradientAccumulationScheduler refuses to start else
     trainer._logger_connector.reset_metrics()
@@ -264,6 +273,8 @@ def _batches(
     bar = trainer.progress_bar_callback
     shown = bar is not None and getattr(bar, "is_enabled", False) and trainer.is_global_zero
     for batch in tqdm(loader, desc=title, leave=False, disable=not shown, dynamic_ncols=True, unit="batch"):
+        if trainer.received_sigterm:  # the pass may be long, and nothing of it is needed to go on
+            raise SIGTERMException
         batch = trainer.precision_plugin.convert_input(batch)
         batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
         yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)
@@ -280,6 +291,19 @@ def _step(trainer: Trainer, module: LightningModule, batch: Any, number: int) ->
 def is_lightning_trainer(trainer: Any) -> bool:
     """Whether it is ``lightning.pytorch``'s Trainer, not the one of the package ``pytorch_lightning``."""
     return isinstance(trainer, Trainer)
+
+
+def keep_best(trainer: Trainer, states: dict[str, Any]) -> None:
+    """Let each ModelCheckpoint go on with the round's best, which it forgets where its folder is another one.
+
+    A resumed run has a new version of the logger's folder, and with it a ModelCheckpoint has a new ``dirpath``.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            state = states.get(callback.state_key, {})
+            for name in ("best_k_models", "best_model_score", "kth_best_model_path", "kth_value"):
+                if name in state:
+                    setattr(callback, name, copy.deepcopy(state[name]))
 
 
 def best_checkpoint(trainer: Trainer) -> str:

@@ -12,26 +12,32 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_debug, rank_zero_info
 from torch import Tensor
 
 from lightning_al import rounds
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of
-from lightning_al.exceptions import ActiveLearningError, ResumeError
+from lightning_al.embeddings import eager, find_layer
+from lightning_al.exceptions import ActiveLearningError, ResumeError, ScoringError
 from lightning_al.figures import learning_curve
 from lightning_al.labeling import Labeling, as_query
 from lightning_al.oracles import Query
 from lightning_al.randomness import restore_rng, rng_state
 from lightning_al.run_folder import RunFolder
-from lightning_al.scoring import Scored, score_pool
+from lightning_al.scoring import NotFiniteError, Scored, score_pool
 from lightning_al.strategies.base import QueryStrategy, ScoreStrategy
-from lightning_al.weights import InitialWeights, random_weights
+from lightning_al.weights import InitialWeights, Trainability, random_weights
 
 if TYPE_CHECKING:
     from lightning_al.callback import ActiveLearning
 
 T = TypeVar("T")
+
+NOTHING_LABELED = (
+    "`initial=0` leaves nothing to train on. Label some at random, initial=20, or name a strategy that picks the first "
+    "20 with the untrained model, ActiveLearning(initial=20, initial_strategy='TypiClust')."
+)
 
 
 class Run:
@@ -55,7 +61,7 @@ class Run:
         self.fresh = rounds.fresh_states(trainer, callback)
         self.limits = trainer.fit_loop.max_steps, trainer.fit_loop.min_steps
         self.accumulate_grad_batches = trainer.accumulate_grad_batches
-        self.requires_grad: dict[str, bool] = {}
+        self.trainability: Trainability | None = None
 
         self.round = 0
         self.fitted = False
@@ -64,6 +70,7 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.finished = False
         self._metrics: dict[str, float] = {}
+        self._token, self._own_checkpoint = uuid.uuid4().hex, False
         self._restored: dict[str, Any] | None = None
         self._rank_states: list[Any] | None = None
         self._started = time.monotonic()
@@ -76,6 +83,7 @@ class Run:
             "fitted": self.fitted,
             "step0": self.step0,
             "run_id": self.run_id,
+            "saved_by": self._token,
             "seed": self.seed,
             "history": self.history,
             "metrics": self._logged() or self._metrics,
@@ -90,12 +98,20 @@ class Run:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the state of a checkpoint; it is compared with the pool and the ledger before training."""
+        if state.get("saved_by") == self._token:  # the learning rate and batch size finders go back to where they began
+            self._own_checkpoint = True
+            return
         self._restored = state
         self.round, self.fitted, self.step0 = int(state["round"]), bool(state["fitted"]), int(state["step0"])
         self.run_id, self.seed = str(state["run_id"]), int(state["seed"])
         self.history = [dict(row) for row in state["history"]]
         self._metrics = dict(state["metrics"])
         self.callback.strategy.load_state_dict(state["strategy"])
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether a checkpoint's state was taken over."""
+        return self._restored is not None
 
     def _save(self) -> None:
         if self.folder is None or not self.saves:
@@ -109,7 +125,8 @@ class Run:
     # -- the driver of the loop
     def begin(self, trainer: Trainer) -> bool:
         """Before the first or the resumed round; True where that round's fit is done already."""
-        self.requires_grad = {name: p.requires_grad for name, p in trainer.lightning_module.named_parameters()}
+        self.datamodule.live_here()
+        self.trainability = Trainability(trainer.lightning_module)
         loop = cast(rounds.RoundLoop, trainer.fit_loop)
         if self._restored is None:
             self._start()
@@ -117,6 +134,9 @@ class Run:
             loop.shift_steps(*self.limits, start=self.step0)
         else:
             self._resume(self._restored, loop)
+        if self.folder is not None and trainer.is_global_zero:  # every rank has its own pool by now
+            self.callback.share_folder(self.folder.path)
+            self.datamodule.share_folder(self.folder.path)
         self._started = time.monotonic()
         return self.fitted
 
@@ -124,12 +144,13 @@ class Run:
         """After a fit: query, label, reset. False: no further round."""
         if not self.fitted:
             self._close_fit()
+        self._save()  # before a stopping rule, the query or the oracle can fail
         reason = self._reason_to_stop()
         if reason is not None:
             self._finish(reason)
             return False
-        self._save()
-        if trainer.received_sigterm:  # the query may take long, or wait for people
+        # The query may take long, or wait for people.
+        if trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False):
             raise SIGTERMException
         began = time.monotonic()
         best = rounds.best_checkpoint(trainer) if self.callback.load_best else ""
@@ -143,19 +164,32 @@ class Run:
         self._next_round()
         return True
 
-    def _start(self) -> None:
-        trainer = self.trainer
-        if trainer.ckpt_path is not None:
+    def check_restored(self) -> None:
+        """Raise where a checkpoint was given and held nothing of this run.
+
+        Raises:
+            ResumeError: It is another kind of checkpoint.
+        """
+        if self.trainer.ckpt_path is not None and self._restored is None and not self._own_checkpoint:
             raise ResumeError(
-                f"The checkpoint {trainer.ckpt_path} holds no state of ActiveLearning: it comes from a plain fit, or "
-                "holds weights only. Load its weights into the model instead, "
+                f"The checkpoint {self.trainer.ckpt_path} holds no state of ActiveLearning: it comes from a plain fit, "
+                "or holds weights only. Load its weights into the model instead, "
                 "`MyModel.load_from_checkpoint(...)`, or resume from the run's last-round.ckpt."
             )
+
+    def _start(self) -> None:
+        trainer = self.trainer
+        self.check_restored()
+        self._on_rank_zero(self._refuse_unfinished)
+        if self.datamodule.pool.round > 0:
+            raise MisconfigurationException(
+                f"The datamodule's pool is in round {self.datamodule.pool.round} of an earlier fit, with "
+                f"{len(self.datamodule.pool.labeled)} labels. Make a new ActiveLearningDataModule for a new run; to go "
+                "on with that one, trainer.fit(..., ckpt_path=...) with its last-round.ckpt."
+            )
+        self._rehearse()
         self._on_rank_zero(self._open_folder)
         self.run_id = self._on_rank_zero(lambda: uuid.uuid4().hex)
-        if self.callback.reset == "initial":
-            state = trainer.strategy.lightning_module_state_dict()
-            self.initial.save(state, self.run_id, write=trainer.is_global_zero)
         if self.callback.initial_strategy is not None:
             count = self.datamodule.initial_count()
             self.datamodule.unlabel_initial()
@@ -163,7 +197,36 @@ class Run:
             self._on_rank_zero(lambda: self.labeling.draw_sheet(query))
         else:
             self._on_rank_zero(lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist()))
+        if self.callback.reset == "initial":
+            state = trainer.strategy.lightning_module_state_dict()
+            self.initial.save(state, self.run_id, write=trainer.is_global_zero)
         self._save()
+
+    def _rehearse(self) -> None:
+        """Score two samples before the first fit: outputs that cannot be scored should not cost a fit to be found."""
+        strategy, layer = self.callback.strategy, self.callback.embedding_layer
+        if layer is not None:
+            find_layer(self.trainer.lightning_module, layer)
+        few = torch.arange(min(2, self.datamodule.pool.size))
+        try:
+            with eager():  # nothing is compiled for a batch of two
+                self._score(strategy, few, strategy.needs.pool | strategy.needs.labeled, 0, "Checking the query")
+        except NotFiniteError:
+            pass  # a model may become finite by training
+        except ScoringError:
+            raise
+        except Exception as error:
+            # It may need what `on_train_start` prepares: the query itself will tell.
+            rank_zero_debug(f"The model could not score two samples before its first fit: {error!r}")
+
+    def _refuse_unfinished(self) -> None:
+        folder = self.folder
+        if folder is not None and folder.is_unfinished and folder.checkpoint.exists():
+            raise ResumeError(
+                f"{folder.path} holds an unfinished run. To go on with it: "
+                f"trainer.fit(..., ckpt_path={str(folder.checkpoint)!r}), or --ckpt_path last on the command line. "
+                "For a new run: ActiveLearning(dirpath=...), or move that folder away."
+            )
 
     def _open_folder(self) -> None:
         """Find the folder as a new run may: absent, or with answers of a run that was killed before it was saved."""
@@ -174,12 +237,6 @@ class Run:
         if not folder.is_unfinished:
             rank_zero_info(f"The finished run in {folder.path} was moved to {folder.set_aside()}.")
             return self._describe(finished=False)
-        if folder.checkpoint.exists():
-            raise ResumeError(
-                f"{folder.path} holds an unfinished run. To go on with it: "
-                f"trainer.fit(..., ckpt_path={str(folder.checkpoint)!r}), or --ckpt_path last on the command line. "
-                "For a new run: ActiveLearning(dirpath=...), or move that folder away."
-            )
         if info:
             self.datamodule.check_same_dataset(info["pool_size"], info["fingerprint"], f"The run in {folder.path}")
         rank_zero_info(f"{folder.path} has no checkpoint: the run starts again and replays the answers in its ledger.")
@@ -271,7 +328,6 @@ class Run:
         self._say(self.history[-1])
         rank_zero_info(f"Active learning ended: {reason}")
         self._write_figures()
-        self._save()
         self._on_rank_zero(lambda: self._describe(finished=True, reason=reason))
 
     def _query_size(self) -> int:
@@ -289,8 +345,8 @@ class Run:
         elif callback.reset == "random":
             state = random_weights(module, callback.model_factory, self.seed + 7919 * self.round)
             trainer.strategy.load_model_state_dict({"state_dict": state})
-        for name, parameter in module.named_parameters():  # BaseFinetuning thaws layers
-            parameter.requires_grad_(self.requires_grad[name])
+        if self.trainability is not None:
+            self.trainability.restore(module)
         module.zero_grad(set_to_none=True)
         rounds.reset_callbacks(trainer, self.fresh, self.accumulate_grad_batches)
         cast(rounds.RoundLoop, trainer.fit_loop).next_round(*self.limits)
@@ -305,22 +361,27 @@ class Run:
         recorded = self._on_rank_zero(lambda: self.labeling.recorded(round))
         if recorded is not None:
             query = as_query(round, recorded, preview)
-            gone = set(recorded.dataset_indices) - set(pool.unlabeled.tolist())
-            if gone:
-                raise ResumeError(f"The recorded query of round {round} asks for {min(gone)}, which is not unlabeled.")
+            gone = query.dataset_indices[~pool.are_unlabeled(query.dataset_indices)]
+            if len(gone):
+                raise ResumeError(
+                    f"The recorded query of round {round} asks for dataset index {int(gone[0])}, which is not "
+                    "unlabeled: record and pool are not of the same run. Set another `dirpath`, or restore the folder "
+                    "from a copy."
+                )
         else:
             query = self._query(strategy, round, size)
         answers = self._on_rank_zero(lambda: self.labeling.ask(query))
         asked = query.dataset_indices.tolist()
+        rejected, pending = set(answers.rejected), set(answers.pending)
         labeled = [index for index in asked if index in answers.labels]
         self.datamodule.label_in_round(labeled, [answers.labels[index] for index in labeled], round)
-        pool.reject([index for index in asked if index in set(answers.rejected)], round)
-        pool.hold([index for index in asked if index in set(answers.pending)], round)
+        pool.reject([index for index in asked if index in rejected], round)
+        pool.hold([index for index in asked if index in pending], round)
         pool.round = round
         return query
 
     def _query(self, strategy: QueryStrategy, round: int, size: int) -> Query:
-        candidates = self._candidates()
+        candidates = self._candidates(size)
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
         title = f"Round {round}: scoring {len(candidates):,} unlabeled"
         scored = self._score(strategy, candidates, strategy.needs.pool, round, title)
@@ -331,31 +392,37 @@ class Run:
 
         def select() -> Tensor:
             if scored.scores is not None and isinstance(strategy, ScoreStrategy):
-                return strategy.select_from_scores(scored.scores, size, generator=generator).cpu()
-            return strategy.select(scored.outputs, size, labeled=labeled, generator=generator).cpu()
+                picked = strategy.select_from_scores(scored.scores, size, generator=generator)
+            else:
+                picked = strategy.select(scored.outputs, size, labeled=labeled, generator=generator)
+            return _checked(picked, size, len(candidates), strategy)
 
         picked = self._on_rank_zero(select)
         scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
-        return Query(candidates[picked], round, strategy.name, scores, None, self.datamodule.preview)
+        return Query(candidates[picked].long(), round, strategy.name, scores, None, self.datamodule.preview)
 
-    def _candidates(self) -> Tensor:
-        """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves."""
-        unlabeled = self.datamodule.pool.unlabeled
+    def _candidates(self, size: int) -> Tensor:
+        """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves, ``size`` at least.
+
+        In int32 where that holds them: the largest tensor of a round's bookkeeping.
+        """
+        unlabeled = self.datamodule.pool.candidates()
         limit = self.trainer.limit_predict_batches
         if limit == 1.0 and not isinstance(limit, int):
             return unlabeled
         batch = self.datamodule.scoring_batch_size() * self.trainer.world_size
-        most = limit * batch if isinstance(limit, int) else int(limit * len(unlabeled))
+        most = max(limit * batch if isinstance(limit, int) else int(limit * len(unlabeled)), size)
         if most >= len(unlabeled):
             return unlabeled
         generator = torch.Generator().manual_seed(self.seed + self.round)
-        return unlabeled[torch.randperm(len(unlabeled), generator=generator)[: max(most, 1)].sort().values]
+        drawn = torch.randperm(len(unlabeled), generator=generator, dtype=torch.int32)[:most]
+        return unlabeled[drawn.sort().values]
 
     def _score(self, strategy: QueryStrategy, indices: Tensor, needs: frozenset[str], round: int, title: str) -> Scored:
         with rounds.query_machine(self.trainer, self.datamodule, self.seed + round, title) as machine:
             return score_pool(
                 strategy,
-                indices,
+                indices.long() if "dataset_indices" in needs else indices,
                 machine,
                 kind=self.callback.outputs,
                 needs=needs - {"dataset_indices"},
@@ -408,11 +475,26 @@ class Run:
         return result  # type: ignore[no-any-return]
 
 
+def _checked(given: Any, size: int, candidates: int, strategy: QueryStrategy) -> Tensor:
+    """What a strategy picked, on the CPU, where it keeps to what it was asked."""
+    wanted = f"Expected {strategy.name}.select to return {size} different pool positions from 0 to {candidates - 1}"
+    if not isinstance(given, Tensor) or given.dtype not in (torch.int64, torch.int32) or given.ndim != 1:
+        got = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise ValueError(f"{wanted}, an int64 tensor ({size},), but got {got}.")
+    picked: Tensor = given.cpu().long()
+    if len(picked) != size or len(picked.unique()) != size:
+        raise ValueError(f"{wanted}, but got {len(picked)}, of which {len(picked.unique())} are different.")
+    if int(picked.min()) < 0 or int(picked.max()) >= candidates:
+        raise ValueError(f"{wanted}, but got positions from {int(picked.min())} to {int(picked.max())}.")
+    return picked
+
+
 def check_fits(callback: ActiveLearning, datamodule: ActiveLearningDataModule) -> None:
     """Raise where the callback's numbers do not fit the pool.
 
     Raises:
-        MisconfigurationException: The budget is below the first labels, or nothing is labeled at the start.
+        MisconfigurationException: The budget is below the first labels, nothing is labeled at the start, or too few
+            samples for a batch.
         ValueError: ``query_size`` is larger than the training set.
     """
     size = datamodule.pool.size
@@ -420,16 +502,17 @@ def check_fits(callback: ActiveLearning, datamodule: ActiveLearningDataModule) -
     count_of(callback.query_size, size, "query_size", least=1)
     if callback.budget is not None and callback.budget < initial:
         raise MisconfigurationException(
-            f"`budget={callback.budget}` is below the {initial} initial labels, which count too: raise it above."
+            f"`budget={callback.budget}` is below the {initial} initial labels, which count too: raise it."
         )
     if initial == 0 and callback.initial_strategy is None:
-        raise MisconfigurationException(
-            "`initial=0` leaves nothing to train on. Name a strategy that picks the first labels with the untrained "
-            "model, ActiveLearning(initial_strategy='TypiClust', initial=20), or label some at random with `initial`."
-        )
+        raise MisconfigurationException(NOTHING_LABELED)
     if callback.initial_strategy is not None and initial == 0:
         raise MisconfigurationException(
             "`initial_strategy` picks `initial` samples, which is 0: say how many, for example initial=20."
         )
     if callback.initial_strategy is not None and isinstance(datamodule.initial, list):
-        raise MisconfigurationException("`initial` lists the first samples, so `initial_strategy` has none to pick.")
+        raise MisconfigurationException(
+            f"`initial` lists the first {initial} samples, so `initial_strategy` has none to pick: give their number, "
+            f"`initial={initial}`, or leave out `initial_strategy`."
+        )
+    datamodule.check_batches(initial)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import operator
 import os
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning_al import durable
-from lightning_al.exceptions import RunFolderError
+from lightning_al.exceptions import ResumeError, RunFolderError
 
 VERSION = 1
 """Of run.json; a newer one is refused."""
 
 _FIRST_COLUMNS = ("round", "labeled", "unlabeled", "rejected")
 _LAST_COLUMNS = ("cost", "seconds_fit", "seconds_query")
+_TAKEN = re.compile("(logged_)*(" + "|".join(_LAST_COLUMNS) + ")")
+"""Metrics of these names get ``logged_`` before theirs in rounds.csv."""
 _QUERY_HEADER = "rank,dataset_index,strategy,score,checksum"
 
 
@@ -86,6 +90,8 @@ class RunFolder:
     def write_rounds(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes rounds.csv: a row a round, with every logged metric, sorted by name.
 
+        A metric that has the name of one of the last columns (``cost``, say) is written as ``logged_cost``.
+
         Args:
             history: A mapping a round: ``round``, ``labeled``, ``unlabeled``, ``rejected``, ``metrics`` (name to
                 value), ``seconds_fit``, ``seconds_query`` and, where labels have a price, ``cost``.
@@ -93,10 +99,11 @@ class RunFolder:
         Raises:
             RunFolderError: If it cannot be written; the old file is then as it was.
         """
-        reserved = {*_FIRST_COLUMNS, *_LAST_COLUMNS}  # `round` and `labeled` are logged metrics too
-        metrics = sorted({name for row in history for name in row.get("metrics", {})} - reserved)
+        # `round` and `labeled` are logged metrics too
+        metrics = sorted({name for row in history for name in row.get("metrics", {})} - {*_FIRST_COLUMNS})
         last = [name for name in _LAST_COLUMNS if name != "cost" or any("cost" in row for row in history)]
-        lines = [durable.join_cells([*_FIRST_COLUMNS, *map(durable.encode_cell, metrics), *last])]
+        columns = [durable.encode_cell(f"logged_{name}" if _TAKEN.fullmatch(name) else name) for name in metrics]
+        lines = [durable.join_cells([*_FIRST_COLUMNS, *columns, *last])]
         for row in history:
             values = row.get("metrics", {})
             cells = [row.get(name) for name in _FIRST_COLUMNS]
@@ -104,6 +111,34 @@ class RunFolder:
             cells += [row.get(name) for name in last]
             lines.append(durable.join_cells(_number(cell) for cell in cells))
         self._write(self.rounds_csv, "".join(line + "\n" for line in lines).encode())
+
+    def read_rounds(self) -> list[dict[str, Any]]:
+        """Reads rounds.csv.
+
+        Returns:
+            The history that `write_rounds` wrote; empty where there is no such file.
+
+        Raises:
+            RunFolderError: If it is no such table.
+        """
+        history: list[dict[str, Any]] = []
+        try:
+            # not splitlines: a metric's name may hold other characters that count as line ends there
+            header, *lines = (_read(self.rounds_csv) or b"").decode().removesuffix("\n").split("\n")
+            names = [durable.decode_cell(name) for name in durable.split_cells(header)]
+            for line in lines:
+                cells = dict(zip(names, durable.split_cells(line), strict=True))
+                row: dict[str, Any] = {name: int(cells.pop(name)) for name in _FIRST_COLUMNS}
+                row |= {name: float(cell) for name in _LAST_COLUMNS if (cell := cells.pop(name, ""))}
+                row["metrics"] = {
+                    name.removeprefix("logged_") if _TAKEN.fullmatch(name) else name: float(cell)
+                    for name, cell in cells.items()
+                    if cell
+                }
+                history.append(row)
+        except (KeyError, ValueError) as error:
+            raise _changed(self.rounds_csv, f"line {len(history) + 2} is no row of it ({error})") from error
+        return history
 
     def write_query(self, round: int, query: RecordedQuery) -> None:
         """Records a query, before the oracle is asked: after a kill the same samples are asked, none twice.
@@ -233,6 +268,31 @@ class RunFolder:
                 f"{path} cannot be written: {error}. What was there before is as it was. Free some space or set "
                 "`dirpath=` to another folder, and run again."
             ) from error
+
+
+def check_readable(checkpoint: Path) -> None:
+    """Checks that a checkpoint is whole.
+
+    Args:
+        checkpoint: The file; a folder, which a strategy wrote in shards, is left to that strategy.
+
+    Raises:
+        ResumeError: If it is cut or damaged.
+    """
+    if checkpoint.is_dir():
+        return
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            damaged = archive.testzip()
+        problem = f"its part `{damaged}` is damaged" if damaged else None
+    except (zipfile.BadZipFile, OSError) as error:
+        problem = str(error)
+    if problem:
+        raise ResumeError(
+            f"Expected a checkpoint to go on from, but {checkpoint} cannot be read: {problem}. Move it away and run "
+            "the same command with `--ckpt_path last` again (in Python: without `ckpt_path`): the run starts again and "
+            "replays the answers in the ledger, so that nothing is asked twice."
+        )
 
 
 def _query_chain_start(round: int, rows: int) -> str:

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_al.embeddings import captured_calls, embedding_of, find_embedding_layer
-from lightning_al.exceptions import ScoringError
+from lightning_al.exceptions import ActiveLearningError, ScoringError
 from lightning_al.strategies.base import Outputs, QueryStrategy, ScoreStrategy
 
 OutputKind = Literal["logits", "log_probs", "probs", "binary"]
+
+
+class NotFiniteError(ScoringError):
+    """The outputs have the right shape and are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,11 @@ def score_pool(
     """
     if not needs:
         return Scored(Outputs(dataset_indices=indices))
+    if not len(indices):
+        raise ScoringError("There is no sample to score.")
     in_pass = isinstance(strategy, ScoreStrategy) and needs == {"probs"}
     parts: dict[str, list[Tensor]] = {}
-    failure: Exception | None = None
+    failure: BaseException | None = None
     # A rank without a sample of its own runs the first one, which is cut off again: gathering nothing crashes.
     shard = indices[machine.rank :: machine.world_size]
     shard = shard if len(shard) else indices[:1]
@@ -100,14 +106,16 @@ def score_pool(
         for out, seen in _run(shard, machine, kind, needs, embedding_layer):
             if in_pass and isinstance(strategy, ScoreStrategy):
                 out = {"scores": _scores(strategy, out["probs"], seen)}
+            else:
+                for name, values in out.items():
+                    _check_finite(name, values, seen)
             for name, values in out.items():
-                _check_finite(name, values, seen)
                 parts.setdefault(name, []).append(values)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the latter is Lightning's SIGTERMException
         failure = error
     # One rank alone must not raise while the others wait for its part.
     if not machine.all_well(failure is None):
-        raise failure or ScoringError("Scoring failed on another rank; its own message says why.")
+        raise failure or ActiveLearningError("Scoring failed on another rank; its own message says why.")
     whole: dict[str, Any] = {name: _gather(torch.cat(values), len(indices), machine) for name, values in parts.items()}
     scores = whole.pop("scores", None)
     return Scored(Outputs(dataset_indices=indices, **whole), scores)
@@ -154,7 +162,7 @@ def _scores(strategy: ScoreStrategy, probs: Tensor, seen: Tensor) -> Tensor:
     try:
         scores = strategy.score(probs)
     except ValueError:  # it knows the position in the batch only
-        _check_finite("model's outputs", probs, seen)
+        _check_finite("probs", probs, seen)
         raise
     if scores.shape != probs.shape[:1]:
         raise ScoringError(
@@ -162,7 +170,8 @@ def _scores(strategy: ScoreStrategy, probs: Tensor, seen: Tensor) -> Tensor:
             f"{tuple(scores.shape)}."
         )
     if not bool(torch.isfinite(scores).all()):
-        _check_finite("model's outputs", probs, seen)
+        _check_finite("probs", probs, seen)
+        _check_finite("scores", scores, seen)
     return scores
 
 
@@ -261,7 +270,8 @@ def _check_finite(name: str, values: Tensor, seen: Tensor) -> None:
     finite = torch.isfinite(values)
     if not bool(finite.all()):
         row = int((~finite.flatten(1).all(dim=1) if values.ndim > 1 else ~finite).nonzero()[0])
-        raise ScoringError(
-            f"The {name} for dataset index {int(seen[row])} are not finite (NaN or infinite). The pool is unchanged. "
+        what = "probabilities of the model" if name == "probs" else name
+        raise NotFiniteError(
+            f"The {what} for dataset index {int(seen[row])} are not finite (NaN or infinite). The pool is unchanged. "
             "The fit may have diverged: look at the loss and lower the learning rate, or look at that sample."
         )

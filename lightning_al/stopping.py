@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -28,7 +29,7 @@ class TargetMetric(StoppingRule):
         mode: Whether the metric is better the higher (``"max"``) or the lower (``"min"``).
 
     Raises:
-        ValueError: ``mode`` is neither.
+        ValueError: ``mode`` is neither, or ``value`` is no number.
 
     Example:
         >>> rule = TargetMetric("val_acc", 0.9)
@@ -38,6 +39,8 @@ class TargetMetric(StoppingRule):
     """
 
     def __init__(self, metric: str, value: float, mode: Literal["max", "min"] = "max") -> None:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+            raise ValueError(f"Expected `value` to be a number, but got {value!r}.")
         if mode not in ("max", "min"):
             raise ValueError(f"Expected `mode` to be 'max' or 'min', but got {mode!r}.")
         self.metric, self.value, self.mode = metric, value, mode
@@ -52,7 +55,10 @@ class TargetMetric(StoppingRule):
             return None
         metrics = history[-1]["metrics"]
         if self.metric not in metrics:
-            raise ValueError(f"TargetMetric waits for {self.metric!r}, which is not logged; {sorted(metrics)} are.")
+            raise ValueError(
+                f"TargetMetric waits for {self.metric!r}, which is not logged; there are {sorted(metrics)}. Correct "
+                f"`metric=`, or log it: self.log({self.metric!r}, ...)."
+            )
         got = metrics[self.metric]
         if (got >= self.value) if self.mode == "max" else (got <= self.value):
             return f"{self.metric} reached {got:.4g} (target {self.value:.4g}) with {history[-1]['labeled']} labels."

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lightning_al import durable
-from lightning_al.exceptions import ResumeError
+from lightning_al.exceptions import ResumeError, RunFolderError
 
 
 class InitialWeights:
@@ -31,8 +31,14 @@ class InitialWeights:
         if self.path is None:
             self._kept = {name: value.detach().cpu().clone() for name, value in state.items()}
         elif write:
-            with durable.replacing(self.path) as written:
-                torch.save({"run_id": run_id, "state_dict": state}, written)
+            try:
+                with durable.replacing(self.path) as written:
+                    torch.save({"run_id": run_id, "state_dict": state}, written)
+            except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+                raise RunFolderError(
+                    f"The initial weights cannot be written to {self.path}: {error}. Free some space, set `dirpath=` "
+                    "to another folder, or say reset='keep'."
+                ) from error
 
     def load(self, run_id: str) -> dict[str, Tensor]:
         """The weights.
@@ -47,11 +53,37 @@ class InitialWeights:
                 f"reset='initial' needs the weights the run began with, {self.path}, which is not there. Put it back "
                 "beside the ledger, or go on with reset='keep'."
             )
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        if saved["run_id"] != run_id:
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            saved_id, weights = saved["run_id"], saved["state_dict"]
+        except Exception as error:  # what torch raises depends on where the file was cut or changed
+            raise ResumeError(
+                f"{self.path} is not as it was written ({type(error).__name__}: {str(error)[:200]}). Restore it from a "
+                "copy, or go on with reset='keep'."
+            ) from error
+        if saved_id != run_id:
             raise ResumeError(f"{self.path} holds another run's weights: set `dirpath` to the checkpoint's folder.")
-        weights: dict[str, Tensor] = saved["state_dict"]
-        return weights
+        return weights  # type: ignore[no-any-return]
+
+
+class Trainability:
+    """Which parameters train and which norms track statistics: BaseFinetuning thaws both in mid-round.
+
+    Args:
+        model: The model as training begins.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.requires_grad = {name: p.requires_grad for name, p in model.named_parameters()}
+        self.tracking = {n: m.track_running_stats for n, m in model.named_modules() if hasattr(m, "track_running_stats")}
+
+    def restore(self, model: nn.Module) -> None:
+        """Put the model back; what it has gained since stays as it is."""
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(self.requires_grad.get(name, parameter.requires_grad))
+        for name, module in model.named_modules():
+            if name in self.tracking:
+                module.track_running_stats = self.tracking[name]
 
 
 def check_can_randomize(model: nn.Module) -> None:
@@ -83,9 +115,10 @@ def random_weights(model: nn.Module, factory: Callable[[], nn.Module] | None, se
         if factory is not None:
             return factory().state_dict()
         kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        for module in model.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()  # type: ignore[operator]
-        drawn = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        model.load_state_dict(kept)
-        return drawn
+        try:
+            for module in model.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()  # type: ignore[operator]
+            return {name: value.detach().clone() for name, value in model.state_dict().items()}
+        finally:
+            model.load_state_dict(kept)

@@ -37,6 +37,7 @@ round,labeled,unlabeled,rejected,"'=cmd|""a,b""\",lr,test_acc,val_acc,val_loss,s
 0,100,900,0,,,,0.5,1.5,2.5,0.25
 1,200,799,1,1,0.001,nan,0.75,,3,
 """
+TAKEN = ("round", "labeled", "unlabeled", "rejected", "cost", "seconds_fit", "seconds_query")
 QUERY = RecordedQuery([41, 7, 12], [-0.25, 0.1, float("inf")], "Margin")
 
 
@@ -83,25 +84,65 @@ def test_rounds_csv_is_what_one_would_write_by_hand(folder: RunFolder) -> None:
 def test_rounds_csv_has_cost_where_labels_have_a_price(folder: RunFolder) -> None:
     folder.write_rounds([{**HISTORY[0], "metrics": {}}, {**HISTORY[1], "metrics": {"cost": 9, "a": 1.0}, "cost": 12.5}])
     assert folder.rounds_csv.read_text() == (
-        "round,labeled,unlabeled,rejected,a,cost,seconds_fit,seconds_query\n0,100,900,0,,,2.5,0.25\n"
-        "1,200,799,1,1.0,12.5,3,\n"
+        "round,labeled,unlabeled,rejected,a,logged_cost,cost,seconds_fit,seconds_query\n0,100,900,0,,,,2.5,0.25\n"
+        "1,200,799,1,1.0,9,12.5,3,\n"
+    )
+    folder.write_rounds([{**HISTORY[0], "metrics": {"cost": 9.0}}])  # no price, but a metric of this name
+    assert folder.rounds_csv.read_text() == (
+        "round,labeled,unlabeled,rejected,logged_cost,seconds_fit,seconds_query\n0,100,900,0,9.0,2.5,0.25\n"
     )
     folder.write_rounds([])
     assert folder.rounds_csv.read_text() == "round,labeled,unlabeled,rejected,seconds_fit,seconds_query\n"
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.dictionaries(st.text(min_size=1), st.floats(allow_nan=False), max_size=5))
+@given(
+    st.dictionaries(st.text(min_size=1).filter(lambda name: name not in TAKEN), st.floats(allow_nan=False), max_size=5)
+)
 def test_any_metric_name_and_value_comes_back_exactly(metrics: dict[str, float]) -> None:
     with tempfile.TemporaryDirectory() as path:
         folder = RunFolder(path)
         folder.write_rounds([{**HISTORY[0], "metrics": metrics}])
         with folder.rounds_csv.open(newline="", encoding="utf-8") as file:
             header, values = csv.reader(file)
+        history = folder.read_rounds()
     columns = header[4:-2]
     assert not any(column.lstrip().startswith(("=", "+", "-", "@")) for column in columns)
     read = {durable.decode_cell(column): float(value) for column, value in zip(columns, values[4:-2], strict=True)}
     assert read == metrics
+    assert history == [{**HISTORY[0], "metrics": metrics}]
+
+
+def test_rounds_come_back(folder: RunFolder) -> None:
+    assert folder.read_rounds() == []
+    names = ("cost", "logged_cost", "logged_logged_seconds_fit", "logged_loss", "a\u2028b", "a\nb", "-x")
+    metrics = {name: float(number) for number, name in enumerate(names)}
+    for row in ({**HISTORY[0], "metrics": metrics}, {**HISTORY[0], "metrics": metrics, "cost": 12.5}):
+        folder.write_rounds([row, row])
+        assert folder.read_rounds() == [row, row]
+    folder.write_rounds(HISTORY)
+    first, second = folder.read_rounds()
+    assert first["metrics"] == {"val_loss": 1.5, "val_acc": 0.5}
+    assert second["seconds_fit"] == 3.0
+    assert "seconds_query" not in second
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"label,image\n3,a.png\n",
+        b"\xff",
+        b'"round\n',
+        ROUNDS.encode()[:-5] + b"\n",
+        ROUNDS.encode() + b"\n",
+        b"round\n\n",
+    ],
+)
+def test_a_table_that_is_no_rounds_csv_raises(folder: RunFolder, content: bytes) -> None:
+    folder.path.mkdir(parents=True)
+    folder.rounds_csv.write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"rounds\.csv is not as it was written: line \d is no row"):
+        folder.read_rounds()
 
 
 def test_a_query_is_what_one_would_write_by_hand_and_comes_back(folder: RunFolder) -> None:

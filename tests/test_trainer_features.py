@@ -34,6 +34,8 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
@@ -65,7 +67,9 @@ compat = pytest.mark.lightning_compat
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_al.run.learning_curve", lambda *args, **kwargs: None)  # a second each, tested elsewhere
+    monkeypatch.setattr(
+        "lightning_al.run.learning_curve", lambda *args, **kwargs: None
+    )  # a second each, tested elsewhere
 
 
 def check_rounds(fitted: Fitted) -> None:
@@ -119,9 +123,9 @@ def test_reset_keep_goes_on_with_the_weights_that_queried(tmp_path: Path) -> Non
         assert not same(row["weights"], fitted.trace.rounds[0]["weights"])
 
 
-def _random_starts(root: Path, **al: Any) -> list[dict[str, Tensor]]:
+def _random_starts(root: Path, seed: int) -> list[dict[str, Tensor]]:
     with pytest.warns(UserWarning, match="draws all weights anew each round, pretrained ones too"):
-        return run(root, al={"reset": "random", **al}).trace.column("weights")
+        return run(root, data=wrapped(seed=seed), al={"reset": "random"}).trace.column("weights")
 
 
 @compat
@@ -187,6 +191,15 @@ def test_early_stopping_starts_anew_each_round(tmp_path: Path) -> None:
     assert stopper.stopped_epoch == 1
 
 
+def test_callbacks_of_the_model_start_anew_each_round(tmp_path: Path) -> None:
+    class Stopping(ScriptedNet):
+        def configure_callbacks(self) -> Callback:
+            return EarlyStopping("score", mode="max", patience=1)
+
+    fitted = run(tmp_path, model=Stopping([[0.9, 0.8], [0.1, 0.2, 0.1], [0.5]]), max_epochs=6)
+    assert fitted.trace.column("epochs") == [[0, 1], [0, 1, 2], [0, 1]]
+
+
 SCRIPT = [[0.1, 0.9, 0.2], [0.5, 0.2, 0.3], [0.1, 0.2, 0.3]]
 
 
@@ -231,7 +244,7 @@ def test_checkpoint_names_can_hold_the_round(tmp_path: Path) -> None:
 
 
 def test_save_last_is_the_last_epoch_of_the_last_round(tmp_path: Path) -> None:
-    saver = ModelCheckpoint(tmp_path / "all", monitor="score", save_last=True)
+    saver = ModelCheckpoint(tmp_path / "all", monitor="score", mode="max", save_last=True)
     fitted = run(tmp_path, saver, model=ScriptedNet(SCRIPT))
     saved = torch.load(tmp_path / "all" / "last.ckpt", weights_only=True)
     assert same(saved["state_dict"], fitted.trace.rounds[2]["end_weights"])
@@ -461,28 +474,69 @@ def test_hyperparameters_are_logged_as_in_a_plain_fit(tmp_path: Path, plain_firs
 # -- limits
 
 
-def test_max_time_ends_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Clock:
-        now = 0.0
+class Clock:
+    """Takes the place of the module ``time``: a second passes at each look."""
 
-        def monotonic(self) -> float:
-            self.now += 1.0  # a second a look
-            return self.now
+    now = 0.0
 
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_the_profiler_and_the_sanity_check_see_one_fit(tmp_path: Path) -> None:
+    checks: list[int] = []
+
+    class Watch(Callback):
+        def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
+            checks.append(trainer.datamodule.pool.round)
+
+    profiler = SimpleProfiler()
+    check_rounds(run(tmp_path, Watch(), num_sanity_val_steps=2, profiler=profiler))
+    assert checks == [0]
+    assert len(profiler.recorded_durations["run_training_epoch"]) == 6
+
+
+@compat
+@pytest.mark.parametrize("by", ["max_time", "Timer"])
+def test_max_time_and_timer_count_over_the_rounds_and_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     monkeypatch.setattr("lightning.pytorch.callbacks.timer.time", Clock())
-    user_timer = Timer()
     elapsed: list[float] = []
 
     class Watch(Callback):
-        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            elapsed.append(user_timer.time_elapsed())
+        def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+            elapsed.append(next(c for c in trainer.callbacks if isinstance(c, Timer)).time_elapsed())
 
-    fitted = run(tmp_path, user_timer, Watch(), max_time={"seconds": 40}, al={"rounds": 10}, max_epochs=2)
-    timer = next(c for c in fitted.trainer.callbacks if isinstance(c, Timer) and c is not user_timer)
-    assert 40 <= timer.time_elapsed() < 45
-    assert 1 < len(fitted.callback.history) < 10  # it counts over the rounds, and ends the run, not only a round
+    arguments = {"max_time": {"seconds": 40}} if by == "max_time" else {}
+    timers = [Timer({"seconds": 40})] if by == "Timer" else []
+    fitted = run(tmp_path, Watch(), *timers, al={"rounds": 10}, max_epochs=2, **arguments)
     assert elapsed == sorted(elapsed)
-    assert elapsed[0] > 0  # 2.10's pitfall: negative from the second round on
+    assert (
+        0 < elapsed[0] < 40 < elapsed[-1] + 4 < 48
+    )  # each look at the clock, of which there are a few, takes a second
+    assert 1 < len(fitted.callback.history) < 10
+    assert [len(labeled) for labeled in fitted.trace.column("labeled")] == [8, 12, 16, 20][: len(fitted.trace.rounds)]
+
+
+def test_a_timer_without_a_limit_measures_all_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.pytorch.callbacks.timer.time", Clock())
+    timer = Timer()
+    run(tmp_path, timer, limit_val_batches=0)
+    assert timer.time_elapsed("train") == 3  # a look at each round's start and end, a second apart
+
+
+@compat
+def test_should_stop_ends_the_round_and_not_the_run(tmp_path: Path) -> None:
+    class Stops(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            trainer.should_stop = trainer.current_epoch == 1
+
+    fitted = run(tmp_path, Stops(), max_epochs=4)
+    assert fitted.trace.column("epochs") == [[0, 1]] * 3
+    assert fitted.trace.column("global_step") == [0, 2 + 1, 2 + 1 + 3 + 1]
+    check_rounds(fitted)
 
 
 @compat
@@ -571,9 +625,9 @@ def _tuned(root: Path, data: Any = None, **arguments: Any) -> tuple[Any, Any, Tr
 
 @compat
 def test_tuner_lr_find_leaves_pool_callbacks_and_folder_alone(tmp_path: Path) -> None:
-    trainer, callback, trace, model = _tuned(tmp_path)
+    trainer, callback, trace, model = _tuned(tmp_path, max_epochs=10)
     data, callbacks = wrapped(), list(trainer.callbacks)
-    finder = Tuner(trainer).lr_find(model, datamodule=data, num_training=12, early_stop_threshold=None)
+    finder = Tuner(trainer).lr_find(model, datamodule=data, num_training=20, early_stop_threshold=None)
     assert trainer.callbacks == callbacks
     assert data.pool.round == 0
     assert len(data.pool.labeled) == 8
@@ -588,11 +642,12 @@ def test_tuner_lr_find_leaves_pool_callbacks_and_folder_alone(tmp_path: Path) ->
 
 @compat
 def test_learning_rate_finder_callback_sets_the_rate_of_every_round(tmp_path: Path) -> None:
-    fitted = run(tmp_path, LearningRateFinder(num_training_steps=12, early_stop_threshold=None))
+    finder = LearningRateFinder(num_training_steps=20, early_stop_threshold=None)
+    fitted = run(tmp_path, finder, max_epochs=10)
     assert fitted.model.lr != 0.2
     assert fitted.trace.column("lr") == [[fitted.model.lr]] * 3
     check_rounds(fitted)
-    assert fitted.trace.column("global_step") == [0, 4, 10]
+    assert fitted.trace.column("global_step") == [0, 20, 50]
 
 
 @compat
@@ -659,6 +714,22 @@ def test_precision(tmp_path: Path, precision: Any, dtype: torch.dtype, weights: 
         assert set(fitted.picks[0]) <= set(exact)
 
 
+@compat
+def test_a_gradient_scaler_starts_anew_each_round(tmp_path: Path) -> None:
+    scales: list[float] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == trainer.current_epoch == 0:
+                scales.append(trainer.precision_plugin.scaler.get_scale())
+
+    # The user's own scale, which doubles every second step: after 4 and 6 steps it is another one.
+    scaler = torch.amp.GradScaler("cpu", init_scale=16.0, growth_interval=2)
+    run(tmp_path, Watch(), plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    assert scales == [16.0, 16.0, 16.0]
+    assert scaler.get_scale() == 16.0 * 2**4
+
+
 @pytest.mark.parametrize("strategy", ["Margin", "CoreSet", "BADGE"])
 def test_torch_compile(tmp_path: Path, strategy: str) -> None:
     plain = run(tmp_path / "plain", al={"strategy": strategy})
@@ -670,10 +741,9 @@ def test_torch_compile(tmp_path: Path, strategy: str) -> None:
 
 
 def test_persistent_workers_see_what_was_labeled(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    alone = run(tmp_path / "alone")
-    torch.manual_seed(0)
-    helped = run(tmp_path / "helped", data=wrapped(PointsData(num_workers=2)))
+    # In order: workers draw other numbers from the global generator, in a plain fit too.
+    alone = run(tmp_path / "alone", data=wrapped(PointsData(shuffle=False)))
+    helped = run(tmp_path / "helped", data=wrapped(PointsData(num_workers=2, shuffle=False)))
     check_rounds(helped)
     assert helped.picks == alone.picks
     assert helped.model.seen == alone.model.seen
@@ -756,21 +826,21 @@ def test_ema_weight_averaging_starts_anew_each_round(tmp_path: Path) -> None:
             torch.testing.assert_close(value, mean)
 
 
-def test_weight_averaging_validates_untouched_weights_until_it_starts(tmp_path: Path) -> None:
-    validated: list[bool] = []
-    initial = weights_of(Net())
+@compat
+def test_weight_averaging_by_epoch_validates_what_a_plain_fit_would(tmp_path: Path) -> None:
+    validated: list[dict[str, Tensor]] = []
 
     class Validating(Net):
-        def on_validation_start(self) -> None:
-            validated.append(False)
-
         def validation_step(self, batch: Any, batch_idx: int) -> None:
-            validated[-1] = same(weights_of(self), initial)
+            if batch_idx == 0:
+                validated.append(weights_of(self))
 
-    averaging = _has("EMAWeightAveraging")(update_starting_at_epoch=1)
-    run(tmp_path, averaging, model=Validating())
-    # As in a plain fit: before its first update the average holds the weights that training began with.
-    assert validated == [True, False] * 3
+    averaging_class = _has("WeightAveraging")
+    by_epoch = {"should_update": lambda self, step_idx=None, epoch_idx=None: epoch_idx is not None}
+    fitted = run(tmp_path, type("ByEpoch", (averaging_class,), by_epoch)(), model=Validating())
+    for row, first, second in zip(fitted.trace.rounds, validated[::2], validated[1::2], strict=True):
+        assert same(first, row["weights"])  # nothing is averaged yet: the weights that training began with
+        assert same(second, row["epoch_weights"][0])
 
 
 def test_stochastic_weight_averaging_is_refused(tmp_path: Path) -> None:
@@ -914,7 +984,13 @@ class DropoutNet(Net):
 
 def _states(model: nn.Module) -> tuple[Any, ...]:
     modes = {name: module.training for name, module in model.named_modules()}
-    return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate(), modes, torch.is_grad_enabled()  # noqa: NPY002
+    return (
+        torch.get_rng_state().tolist(),
+        repr(np.random.get_state()),
+        random.getstate(),
+        modes,
+        torch.is_grad_enabled(),
+    )  # noqa: NPY002
 
 
 @compat
@@ -1051,16 +1127,12 @@ def test_a_second_fit_on_the_same_trainer_says_why_not(tmp_path: Path) -> None:
     assert len(fitted.data.pool.labeled) == 16
 
 
-@compat
-def test_a_new_trainer_with_the_same_datamodule_starts_over(tmp_path: Path) -> None:
+def test_a_new_trainer_with_a_used_datamodule_says_why_not(tmp_path: Path) -> None:
     data = wrapped()
-    torch.manual_seed(0)
-    first = run(tmp_path / "a", data=data)
-    torch.manual_seed(0)
-    second = run(tmp_path / "b", data=data)
-    assert second.picks == first.picks
-    assert second.trace.column("labeled") == first.trace.column("labeled")
-    assert (tmp_path / "a" / "active_learning" / "rounds.csv").exists()
+    run(tmp_path / "a", data=data)
+    with pytest.raises(MisconfigurationException, match="round 2 of an earlier fit, with 16 labels. Make a new"):
+        run(tmp_path / "b", data=data)
+    assert len(data.pool.labeled) == 16
 
 
 class Failing(Net):
@@ -1118,7 +1190,9 @@ def test_without_checkpoints_a_failed_run_starts_again_and_asks_nothing_twice(tm
     torch.manual_seed(0)
     again, trace = Net(), Trace()
     callback = ActiveLearning(query_size=4, rounds=3, oracle=oracle)
-    make_trainer(tmp_path / "failed", [callback, trace]).fit(again, datamodule=data)
+    with pytest.raises(MisconfigurationException, match="Make a new ActiveLearningDataModule"):
+        make_trainer(tmp_path / "failed", [callback, trace]).fit(again, datamodule=data)
+    make_trainer(tmp_path / "failed", [callback, trace]).fit(again, datamodule=wrapped())
     assert oracle.picks == expected.picks
     assert trace.column("labeled") == expected.trace.column("labeled")
     assert same(weights_of(again), weights_of(expected.model))

@@ -41,15 +41,12 @@ class ResNet(Classifier):
         if not path.is_file():
             raise ValueError(f"Expected `weights` to be a file with a state_dict, but there is no {path}.")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-        own = self.network.state_dict()
-        last_layer = {name for name in ("fc.weight", "fc.bias") if name in loaded}
-        kept = {
-            name: value for name, value in loaded.items() if name not in last_layer or value.shape == own[name].shape
-        }
-        missing, unexpected = self.network.load_state_dict(kept, strict=False)
-        problems = [name for name in (*missing, *unexpected) if name not in ("fc.weight", "fc.bias")]
+        own = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
+        fits = {name: value for name, value in loaded.items() if tuple(value.shape) == own.get(name)}
+        problems = [name for name in own | loaded if name not in fits and name not in ("fc.weight", "fc.bias")]
         if problems:
             raise ValueError(f"{path} is not a state_dict of this architecture: {problems[:3]} do not match.")
+        self.network.load_state_dict(fits, strict=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C) for photos (B, 3, H, W)."""

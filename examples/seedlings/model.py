@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_al.demos import Classifier
@@ -15,12 +17,12 @@ class SeedlingsCNN(Classifier):
     Args:
         num_classes: Number of classes.
         width: Channels of the first block; the third has four times as many.
-        learning_rate: Step size of AdamW.
+        learning_rate: Largest step size of AdamW; each round warms up to it and then falls to nearly zero.
         weight_decay: Weight decay of AdamW.
     """
 
     def __init__(
-        self, num_classes: int = 12, width: int = 32, learning_rate: float = 2e-3, weight_decay: float = 1e-2
+        self, num_classes: int = 12, width: int = 16, learning_rate: float = 1e-2, weight_decay: float = 1e-2
     ) -> None:
         super().__init__(num_classes, learning_rate, weight_decay)
         widths = [3, width, 2 * width, 4 * width]
@@ -32,6 +34,14 @@ class SeedlingsCNN(Classifier):
         """Return logits (B, C) for photos (B, 3, 32, 32)."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW on one cycle; its length is that of the round's fit, longer with more labels."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=self.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def _block(before: int, after: int) -> nn.Sequential:

@@ -92,7 +92,8 @@ class EuclideanSpace:
     def squared_distances(self, points: Features, centres: Features) -> Tensor:
         """Return squared distances ``(points, centres)``, rounding cut to 0."""
         (x, x_norms), (y, y_norms) = points, centres
-        distances = torch.addmm(y_norms, x, y.t(), alpha=-2).add_(x_norms[:, None])
+        # The norms are added to each other first: the distance from i to j is then that from j to i, to the last bit.
+        distances = (x_norms[:, None] + y_norms).addmm_(x, y.t(), alpha=-2)
         return _without_rounding(distances, x_norms[:, None])
 
     def nearest(self, points: Features, centres: Features) -> Tensor:
@@ -120,7 +121,7 @@ class EuclideanSpace:
     def _squared_norms(self) -> Tensor:
         norms = torch.empty(len(self), dtype=self.dtype, device=self.device)
         for rows in self.slices():
-            norms[rows] = torch.linalg.vector_norm(self._centred(rows), dim=1).square_()
+            norms[rows] = self._centred(rows).square_().sum(1)  # exact on a grid; a norm squared again is not
         if not bool(torch.isfinite(norms.sum())):
             for name, part in self.parts:
                 check_finite(part, name)
@@ -158,7 +159,7 @@ class GradientSpace:
         self.residual_norms = torch.empty(len(probs), dtype=self.dtype, device=self.device)
         self.embedding_norms = torch.empty_like(self.residual_norms)
         for rows in self.slices():
-            self.residual_norms[rows] = torch.linalg.vector_norm(self._residuals(rows), dim=1).square_()
+            self.residual_norms[rows] = self._residuals(rows).square_().sum(1)
             block = embeddings[rows].to(self.dtype)
             self.embedding_norms[rows] = torch.linalg.vector_norm(block, dim=1).square_()
 
@@ -184,8 +185,7 @@ class GradientSpace:
         """Return squared distances between gradients ``(points, centres)``, rounding cut to 0."""
         d_i, d_norms_i, z_i, centred_norms_i, z_norms_i = points
         d_j, d_norms_j, z_j, centred_norms_j, z_norms_j = centres
-        s = torch.addmm(d_norms_j, d_i, d_j.t(), alpha=-2).add_(d_norms_i[:, None])
-        s = _without_rounding(s, d_norms_i[:, None])
+        s = _without_rounding((d_norms_i[:, None] + d_norms_j).addmm_(d_i, d_j.t(), alpha=-2), d_norms_i[:, None])
         t = self.points.squared_distances((z_i, centred_norms_i), (z_j, centred_norms_j)).to(self.dtype)
         total = (z_norms_i[:, None] + z_norms_j).sub_(t).mul_(s)
         total.addcmul_(t, d_norms_i[:, None] + d_norms_j)

@@ -12,11 +12,11 @@ from typing import Any
 
 import lightning.fabric.plugins.io.torch_io as torch_io
 import torch
+
 from lightning_al import durable, labeling, rounds, run
 from lightning_al.callback import ActiveLearning
 from lightning_al.oracles import DatasetOracle
-
-from tests._helpers.runs import DropoutMLP, command_line
+from tests._helpers.runs import DropoutMLP, command_line, fit
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -155,6 +155,18 @@ def quick_command_line(*more: str) -> None:
     """The command line without figures."""
     draw_nothing()
     command_line(*more)
+
+
+def quick_fit(**arguments: Any) -> None:
+    """The run in Python without figures."""
+    draw_nothing()
+    fit(**arguments)
+
+
+def signaled_command_line(fatal: int, notes: Path, number: int, *more: str) -> None:
+    """The command line, which gets a signal at a moment."""
+    Moments(fatal, notes, lambda: os.kill(os.getpid(), number)).install()
+    quick_command_line(*more)
 
 
 def watched_command_line(fatal: int | None, notes: Path, *more: str) -> None:

@@ -144,9 +144,11 @@ class Trace(Callback):
             }
         )
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.rounds[-1]["epoch_lrs"].append(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.rounds[-1]["epochs"].append(trainer.current_epoch)
-        self.rounds[-1]["epoch_lrs"].append(trainer.optimizers[0].param_groups[0]["lr"])
         self.rounds[-1]["epoch_weights"].append(weights_of(pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -207,9 +209,11 @@ def make_trainer(root: Path, callbacks: list[Callback], **arguments: Any) -> Tra
     )
 
 
-def wrapped(data: LightningDataModule | None = None, initial: Any = 8) -> ActiveLearningDataModule:
+def wrapped(
+    data: LightningDataModule | None = None, initial: int | list[int] = 8, seed: int = 0
+) -> ActiveLearningDataModule:
     """The points, 8 of them labeled."""
-    return ActiveLearningDataModule(PointsData() if data is None else data, initial=initial)
+    return ActiveLearningDataModule(PointsData() if data is None else data, initial=initial, seed=seed)
 
 
 def run(

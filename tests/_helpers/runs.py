@@ -11,10 +11,11 @@ import torch
 import yaml
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning_al import ActiveLearning, ActiveLearningDataModule
-from lightning_al.demos import Classifier, DigitsDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
+
+from lightning_al import ActiveLearning, ActiveLearningDataModule
+from lightning_al.demos import Classifier, DigitsDataModule
 
 SEED = 3
 
@@ -91,6 +92,11 @@ def active_learning(**arguments: Any) -> ActiveLearning:
     return ActiveLearning(**{"strategy": "Margin", "query_size": 25, "rounds": 3, **arguments})
 
 
+def data(size: int = 200, initial: int = 30) -> ActiveLearningDataModule:
+    """The data of the run."""
+    return ActiveLearningDataModule(FewDigits(size), initial=initial)
+
+
 def fit(
     callback: ActiveLearning | None = None,
     *,
@@ -99,14 +105,13 @@ def fit(
     model: Classifier | None = None,
     data: ActiveLearningDataModule | None = None,
     initial: int = 30,
-    size: int = 200,
     callbacks: list[Any] | None = None,
     **trainer: Any,
 ) -> tuple[Trainer, ActiveLearning, ActiveLearningDataModule]:
     """The run in Python, in the current folder."""
     seed_everything(seed, verbose=False)
     callback = callback or active_learning()
-    data = data or ActiveLearningDataModule(FewDigits(size), initial=initial)
+    data = data or ActiveLearningDataModule(FewDigits(), initial=initial)
     arguments: dict[str, Any] = {**CONFIG["trainer"], "max_epochs": 2, **trainer}
     own = [ModelCheckpoint(monitor="val_acc", mode="max")] if callbacks is None else callbacks
     arguments["callbacks"] = [callback, *own]

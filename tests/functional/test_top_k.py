@@ -16,7 +16,7 @@ from tests._helpers.probes import LargestAllocation
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("rows", "k"), [(1, 1), (10, 3), (10, 10), (10, 99), (300_000, 50), (300_000, 200_000)])
+@pytest.mark.parametrize(("rows", "k"), [(1, 1), (10, 3), (10, 10), (10, 99), (300_000, 50), (70_000, 50_000)])
 def test_equals_a_full_sort(dtype, rows, k):
     scores = torch.randn(rows, generator=torch.Generator().manual_seed(rows + k)).to(dtype)
     picks = top_k(scores, k)
@@ -38,10 +38,10 @@ def test_ties_go_to_the_lowest_or_by_the_seed(scores, k):
 def test_tied_positions_are_equally_likely_in_every_place():
     scores = torch.tensor([1.0, 0.0, 1.0, 1.0, 2.0, 2.0])
     generator = torch.Generator().manual_seed(0)
-    drawn = Counter(tuple(top_k(scores, 4, generator).tolist()) for _ in range(6000))
+    drawn = Counter(tuple(top_k(scores, 4, generator).tolist()) for _ in range(3000))
     assert len(drawn) == 2 * 3 * 2  # the two highest in either order, then two of the three that tie
-    assert min(drawn.values()) > 6000 / 12 * 0.8
-    assert max(drawn.values()) < 6000 / 12 * 1.2
+    assert min(drawn.values()) > 3000 / 12 * 0.75
+    assert max(drawn.values()) < 3000 / 12 * 1.25
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
