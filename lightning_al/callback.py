@@ -216,7 +216,12 @@ class ActiveLearning(Callback):
         keep_best(trainer, checkpoint["callbacks"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a checkpoint that holds no state of this callback, before anything else of it is restored."""
+        """Refuse a checkpoint that holds no state of this callback, before anything else of it is restored.
+
+        The optimizers, not restored yet either, are noted as each round shall begin with them.
+        """
+        if isinstance(trainer.fit_loop, RoundLoop):
+            trainer.fit_loop.remember_optimizers()
         if not trainer.strategy.restore_checkpoint_after_setup:
             self._active_run().check_restored()
 

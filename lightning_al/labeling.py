@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -103,7 +105,8 @@ class Labeling:
             ResumeError: The ledger holds other first labels than these.
         """
         known = [row.dataset_index for row in self.rows if row.round == 0]
-        if known != list(indices[: len(known)]):
+        went_on = any(row.round > 0 for row in self.rows)  # else the first write may have been cut short
+        if known != list(indices[: len(known)]) or (went_on and len(known) < len(indices)):
             raise ResumeError(
                 "The ledger's initial labels are not those of this run: `initial` or `seed` differs. Set them as they "
                 "were, or another `dirpath`, for a run of its own."
@@ -136,8 +139,9 @@ class Labeling:
             return
         first = query.dataset_indices[:64].tolist()
         captions = [f"{i}" if query.scores is None else f"{i} | {query.scores[n]:.3f}" for n, i in enumerate(first)]
-        title = f"Round {query.round}: asked by {query.strategy}, the first {len(first)} of {len(query)}"
-        with isolate_rng():
+        shown = f"{len(query)} samples" if len(first) == len(query) else f"the first {len(first)} of {len(query)}"
+        title = f"Round {query.round}: asked by {query.strategy}, {shown}"
+        with telling_of_failures("the contact sheet"), isolate_rng():
             images = [query.preview(index) for index in first]
             contact_sheet(images, captions, self.folder.query_path(query.round).with_suffix(".png"), title)
 
@@ -176,6 +180,15 @@ def as_query(round: int, recorded: RecordedQuery, preview: object) -> Query:
     scores = None if recorded.scores is None else torch.tensor(recorded.scores, dtype=torch.float64)
     indices = torch.tensor(recorded.dataset_indices, dtype=torch.int64)
     return Query(indices, round, recorded.strategy, scores, None, preview)  # type: ignore[arg-type]
+
+
+@contextmanager
+def telling_of_failures(what: str) -> Iterator[None]:
+    """A picture that cannot be drawn is no reason to end a run: it becomes a warning."""
+    try:
+        yield
+    except Exception as error:
+        rank_zero_warn(f"{what[0].upper()}{what[1:]} could not be drawn: {error!r}. The run goes on.")
 
 
 def _now() -> str:

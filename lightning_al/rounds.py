@@ -42,6 +42,8 @@ class RoundLoop(_FitLoop):
     """Lightning's fit loop, run to completion once a round."""
 
     driver: Any
+    fresh_optimizers: list[Any]
+    fresh_schedulers: list[Any]
     given: tuple[int, int | None, int]
     """``max_steps``, ``min_steps`` and ``accumulate_grad_batches`` as the user gave them: rounds change all three."""
 
@@ -97,9 +99,25 @@ class RoundLoop(_FitLoop):
         self._combined_loader = None
         # `estimated_stepping_batches` takes the least of what remains and max_steps: ask with the base values.
         self.epoch_loop.max_steps, self.epoch_loop.min_steps = max_steps, min_steps
+        before = list(self.trainer.optimizers)
         self.trainer.strategy.setup_optimizers(self.trainer)
+        if any(optimizer is old for optimizer in self.trainer.optimizers for old in before):
+            self.reset_kept_optimizers()
         self.drop_loader()
         self.shift_steps(max_steps, min_steps, self.epoch_loop.global_step)
+
+    def remember_optimizers(self) -> None:
+        """Keep the optimizers' and schedules' state of before the first step, for models that make them once."""
+        self.fresh_optimizers = [copy.deepcopy(o.state_dict()) for o in self.trainer.optimizers]
+        self.fresh_schedulers = [copy.deepcopy(c.scheduler.state_dict()) for c in self.trainer.lr_scheduler_configs]
+
+    def reset_kept_optimizers(self) -> None:
+        """Where `configure_optimizers` returned the objects of the round before, momentum and rates start anew."""
+        for optimizer, state in zip(self.trainer.optimizers, self.fresh_optimizers, strict=True):
+            optimizer.state.clear()
+            optimizer.load_state_dict(copy.deepcopy(state))
+        for config, state in zip(self.trainer.lr_scheduler_configs, self.fresh_schedulers, strict=True):
+            config.scheduler.load_state_dict(copy.deepcopy(state))
 
     def clear_restart(self) -> None:
         """Forget that a checkpoint was loaded: the coming round starts at its beginning."""
@@ -196,8 +214,8 @@ def reset_callbacks(trainer: Trainer, fresh: dict[Any, Any], accumulate_grad_bat
         if average is not None:
             average.module.load_state_dict(trainer.lightning_module.state_dict())
             average.n_averaged.zero_()
-            callback._latest_update_step = trainer.global_step  # type: ignore[attr-defined]
-            callback._latest_update_epoch = -1  # type: ignore[attr-defined]
+            callback._latest_update_step = trainer.global_step
+            callback._latest_update_epoch = -1
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is not None and fresh.get(scaler):
         scaler.load_state_dict(fresh[scaler])  # with the user's own scale and growth, where they set one

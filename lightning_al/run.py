@@ -21,7 +21,7 @@ from lightning_al.dataset import count_of
 from lightning_al.embeddings import eager, find_layer
 from lightning_al.exceptions import ActiveLearningError, ResumeError, ScoringError
 from lightning_al.figures import learning_curve
-from lightning_al.labeling import Labeling, as_query
+from lightning_al.labeling import Labeling, as_query, telling_of_failures
 from lightning_al.oracles import Query
 from lightning_al.randomness import restore_rng, rng_state
 from lightning_al.run_folder import RunFolder
@@ -74,6 +74,7 @@ class Run:
         self._restored: dict[str, Any] | None = None
         self._rank_states: list[Any] | None = None
         self._started = time.monotonic()
+        self._drawn = float("-inf")
 
     # -- checkpoints
     def state_dict(self) -> dict[str, Any]:
@@ -454,7 +455,11 @@ class Run:
 
             def write() -> None:
                 folder.write_rounds(self.history)
-                learning_curve(self.history, Path(folder.path) / "metrics")
+                # Half a second a drawing: often enough to look at, too rarely to slow quick rounds down.
+                if self.finished or time.monotonic() - self._drawn > 30:
+                    with telling_of_failures("the learning curve"):
+                        learning_curve(self.history, Path(folder.path) / "metrics")
+                    self._drawn = time.monotonic()
 
             self._on_rank_zero(write)
 

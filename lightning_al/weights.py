@@ -58,8 +58,8 @@ class InitialWeights:
             saved_id, weights = saved["run_id"], saved["state_dict"]
         except Exception as error:  # what torch raises depends on where the file was cut or changed
             raise ResumeError(
-                f"{self.path} is not as it was written ({type(error).__name__}: {str(error)[:200]}). Restore it from a "
-                "copy, or go on with reset='keep'."
+                f"{self.path} is not as it was written ({type(error).__name__}). Restore it from a copy, or go on with "
+                "reset='keep'."
             ) from error
         if saved_id != run_id:
             raise ResumeError(f"{self.path} holds another run's weights: set `dirpath` to the checkpoint's folder.")
@@ -75,7 +75,8 @@ class Trainability:
 
     def __init__(self, model: nn.Module) -> None:
         self.requires_grad = {name: p.requires_grad for name, p in model.named_parameters()}
-        self.tracking = {n: m.track_running_stats for n, m in model.named_modules() if hasattr(m, "track_running_stats")}
+        norms = [(name, m) for name, m in model.named_modules() if hasattr(m, "track_running_stats")]
+        self.tracking = {name: norm.track_running_stats for name, norm in norms}
 
     def restore(self, model: nn.Module) -> None:
         """Put the model back; what it has gained since stays as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from examples.deepweeds.data import DeepWeedsDataModule, check_photos, read_fold
 from examples.deepweeds.model import ResNet
 from examples.seedlings.data import FlippedAndTurned, SeedlingsFeatures, SeedlingsPhotos
 from lightning_al.cli import main
+from lightning_al.demos import DigitsCNN, DigitsDataModule
 
 ROOT = Path(__file__).parent.parent
 LABELS = Path(__file__).parent / "data" / "deepweeds" / "labels"
@@ -142,6 +144,18 @@ def test_example(path: Path, tmp_path: Path) -> None:
     assert {row["strategy"] for row in ledger if row["round"] != "0"} == {"Margin"}
     assert float(rounds[-1]["val_acc"]) >= LEARNS.get(name, 0)
     assert (tmp_path / "active_learning" / "queries" / "round-001.png").exists() == (name != "seedlings/features.yaml")
+
+
+def test_readme_snippet_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    shorter = snippet.replace("max_epochs=20", "max_epochs=1").replace("budget=1000", "budget=200")
+    assert shorter != snippet
+    exec(shorter, {"MyModel": DigitsCNN, "MyDataModule": DigitsDataModule})
+    printed = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "val_acc" in line and "{" in line]
+    assert printed == [["0", "100"], ["1", "200"]]
 
 
 # -- seedlings

@@ -142,10 +142,10 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return loaded
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path, datamodule: str = "ActiveLearningDataModule") -> dict[str, str]:
     """What a run left, by kind, as short digests; times are left out."""
     saved = checkpoint(folder)
-    pool = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in saved["ActiveLearningDataModule"]["pool"].items()}
+    pool = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in saved[datamodule]["pool"].items()}
     state = saved["callbacks"]["ActiveLearning"]
     content = {
         "ledger": ledger(folder),
