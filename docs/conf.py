@@ -6,7 +6,7 @@ import lightning_al
 
 project = "lightning-al"
 author = "The lightning-al developers"
-copyright = "2026, The lightning-al developers"  # noqa: A001 - Sphinx's name
+copyright = "2026, The lightning-al developers"
 release = lightning_al.__version__
 
 extensions = [

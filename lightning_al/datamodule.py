@@ -275,7 +275,8 @@ class ActiveLearningDataModule(LightningDataModule):
         self.pool.label(indices, round)
         if labels is not None:
             own = zip(torch.as_tensor(indices).tolist(), labels, strict=True)
-            self._labels.update({i: label for i, label in own if label is not None})
+            # Plain numbers for tensors and arrays: what a checkpoint may hold and any batch can take.
+            self._labels.update({i: plain_amount(label) for i, label in own if label is not None})
 
     def reject(self, indices: Sequence[int] | Tensor) -> None:
         """Take samples out of the pool for good: junk that cannot be labeled."""

@@ -125,12 +125,19 @@ class LabeledSubset(Subset[Any]):
 
     def __init__(self, dataset: Dataset[Any], indices: Sequence[int], labels: Mapping[int, Any]) -> None:
         super().__init__(dataset, indices)
-        self.labels = labels
+        self.labels = dict(labels)  # as the dataset's own targets are, from the first time each is read
 
     def __getitem__(self, position: Any) -> Any:
         index = self.indices[position]
         sample = self.dataset[index]
-        return with_label(sample, self.labels[index]) if index in self.labels else sample
+        if index not in self.labels:
+            return sample
+        label = self.labels[index]
+        if type(sample) is not tuple or len(sample) != 2:
+            return with_label(sample, label)
+        if type(label) is not type(sample[1]):
+            label = self.labels[index] = like(label, sample[1])
+        return sample[0], label
 
     def __getitems__(self, positions: list[int]) -> list[Any]:
         return [self[position] for position in positions]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import BaseFinetuning, Checkpoint, ModelCheckpoint, Timer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -210,6 +210,8 @@ def reset_callbacks(trainer: Trainer, fresh: dict[Any, Any], accumulate_grad_bat
             callback._end_time = dict.fromkeys(callback._end_time)
         elif fresh.get(callback):
             callback.load_state_dict(copy.deepcopy(fresh[callback]))
+            if isinstance(callback, BaseFinetuning):  # nothing was restored that its next fit should go on with
+                callback._restarting = False
         average = getattr(callback, "_average_model", None)  # WeightAveraging, from Lightning 2.6 on
         if average is not None:
             average.module.load_state_dict(trainer.lightning_module.state_dict())

@@ -8,6 +8,7 @@ import pickle
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
@@ -337,6 +338,14 @@ def test_an_oracles_labels_take_the_place_of_targets() -> None:
     assert images.flatten().tolist() == [7.0, 3.0, 11.0, 0.0, 19.0, 4.0]
     assert targets.tolist() == [7 % 3, 3 % 3, 11 % 3, 2, 19 % 3, 1]
     assert targets.dtype == torch.int64
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([2, 1]), np.array([2, 1]), [np.int64(2), torch.tensor(1)]])
+def test_labels_of_any_number_type(labels: Any) -> None:
+    wrapper = wrap(Data(shuffle=False, batch_size=8))
+    wrapper.label([0, 19], labels)
+    assert next(iter(wrapper.train_dataloader()))[1].tolist()[3:] == [2, 1]
+    assert through_a_file(wrapper.state_dict())["labels"] == {"0": 2, "19": 1}
 
 
 def test_labels_of_another_number_are_refused() -> None:

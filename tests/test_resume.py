@@ -192,6 +192,16 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in [*kept, *folder.glob("queries/*")] if path.exists()}
 
 
+def rewind(folder: Path, checkpoint: Path) -> None:
+    """Take away what was asked and answered after a checkpoint: the folder as it was then."""
+    saved = torch.load(checkpoint, weights_only=True)["callbacks"]["ActiveLearning"]["round"]
+    header, *rows = (folder / "ledger.csv").read_bytes().splitlines(keepends=True)
+    (folder / "ledger.csv").write_bytes(b"".join([header, *[row for row in rows if int(row.split(b",")[1]) <= saved]]))
+    for path in folder.glob("queries/*.csv"):
+        if int(path.stem.removeprefix("round-")) > saved:
+            path.unlink()
+
+
 @pytest.mark.lightning_compat
 def test_from_every_checkpoint(folder: Path) -> None:
     """Each epoch's, of early-stopped rounds and of last epochs too, after the run went on to its end."""
@@ -211,8 +221,10 @@ def test_from_every_checkpoint(folder: Path) -> None:
     assert sum(epochs) == len(checkpoints)
     assert min(epochs) < 3 == max(epochs), "one round stopped early, one did not"
 
-    for checkpoint in checkpoints:
+    for number, checkpoint in enumerate(checkpoints):
         torch.rand(3)  # another random state
+        if number % 3:  # else what came after the checkpoint is replayed
+            rewind(folder, Path("copies") / checkpoint.name)
         runs.fit(callbacks=callbacks(), max_epochs=3, ckpt_path=Path("copies") / checkpoint.name)
         assert runs.digests(folder) == whole, checkpoint.name
 
@@ -400,8 +412,10 @@ def test_with_a_version_of_the_logger_a_fit(folder: Path) -> None:
 
     fit()
     whole = runs.digests(folder)
-    for version, name in enumerate(["every-1-1.ckpt", "every-2-0.ckpt", "every-0-2.ckpt"], start=1):
-        fit(ckpt_path=Path("lightning_logs/version_0/checkpoints") / name)
+    for version, name in enumerate(["every-1-1.ckpt", "every-1-0.ckpt", "every-0-2.ckpt"], start=1):
+        checkpoint = Path("lightning_logs/version_0/checkpoints") / name
+        rewind(folder, checkpoint)
+        fit(ckpt_path=checkpoint)
         assert Path(f"lightning_logs/version_{version}").exists()
         assert runs.digests(folder) == whole, name
 
@@ -445,6 +459,31 @@ def test_a_new_run_over_an_unfinished_one_is_refused(broken: Path) -> None:
     assert f"trainer.fit(..., ckpt_path={str(broken / 'last-round.ckpt')!r})" in str(refusal.value)
     assert snapshot(broken) == before
     assert not broken.with_name("active_learning-1").exists()
+
+
+@pytest.mark.parametrize("given", ["datamodule", "loaders"])
+def test_data_that_the_callback_wraps(
+    given: str, folder: Path, whole_fit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(**more: Any) -> None:
+        plain = runs.FewDigits()
+        kept = (
+            {"datamodule": plain}
+            if given == "datamodule"
+            else {
+                "train_dataloaders": plain.train_dataloader(),
+                "val_dataloaders": plain.val_dataloader(),
+            }
+        )
+        runs.fit(runs.active_learning(initial=30), given=kept, **more)
+
+    with monkeypatch.context() as patch:
+        break_training_step(patch)
+        with pytest.raises(Broken):
+            fit()
+    fit(ckpt_path=folder / "last-round.ckpt")
+
+    assert runs.digests(folder) == runs.digests(whole_fit)
 
 
 def test_a_renamed_callback_finds_its_state(broken: Path, whole_fit: Path) -> None:

@@ -95,6 +95,8 @@ def test_each_round_is_a_whole_fit_from_the_initial_weights(tmp_path: Path) -> N
     check_rounds(fitted)
     trace = fitted.trace
     assert all(same(weights, initial) for weights in trace.column("weights"))
+    assert trace.column("gradients") == [0, 0, 0]
+    assert trace.column("metrics") == [{}, {}, {}]
     assert trace.column("lr") == [[0.2], [0.2], [0.2]]
     assert trace.column("batches") == [2, 3, 4]
     assert trace.column("epochs") == [[0, 1], [0, 1], [0, 1]]
@@ -386,6 +388,8 @@ def test_backbone_finetuning_freezes_anew_each_round(tmp_path: Path) -> None:
         assert torch.equal(start, middle)
         assert not torch.equal(middle, end)
     assert all(same(weights, fitted.trace.rounds[0]["weights"]) for weights in fitted.trace.column("weights"))
+    again = run(tmp_path / "again", finetuning, model=BackboneNet())  # the callback itself can be used again
+    assert again.trace.column("lr") == [[0.2], [0.2], [0.2]]
 
 
 def test_base_finetuning_with_frozen_batch_norm_starts_anew_each_round(tmp_path: Path) -> None:

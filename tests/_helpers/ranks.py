@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 
 from lightning_al import ActiveLearning, ActiveLearningDataModule
@@ -43,6 +45,7 @@ class Breaking(runs.DropoutMLP):
         """Return the loss, or raise."""
         if self.global_step == self.at_step:
             raise RuntimeError("broken in training")
+        torch.rand(1 + self.global_rank)  # the ranks' random states part
         return super().training_step(batch, batch_idx)
 
 
@@ -93,16 +96,17 @@ def fit(
     *,
     devices: int = 2,
     launch: str = "ddp",
-    model: LightningModule | None = None,
+    model: Callable[[], LightningModule] = Frozen,
     ckpt_path: Path | None = None,
     seed: int = runs.SEED,
     rounds: int = 3,
 ) -> tuple[ActiveLearning, ActiveLearningDataModule]:
     """The run on this rank, or on all where the launcher starts them."""
+    seed_everything(seed, verbose=False)  # the model's weights are drawn here
     data = Watched(runs.FewDigits(size), initial=30)
     _, callback, _ = runs.fit(
         runs.active_learning(strategy=strategy, rounds=rounds),
-        model=Frozen() if model is None else model,
+        model=model(),
         data=data,
         callbacks=[Report()],
         devices=devices,
@@ -116,7 +120,7 @@ def fit(
 
 def fit_rank(arguments: dict[str, Any], model_arguments: dict[str, Any] | None = None) -> None:
     """As :func:`fit`, in a process of its own."""
-    fit(**arguments, model=None if model_arguments is None else Breaking(**model_arguments))
+    fit(**arguments, model=Frozen if model_arguments is None else partial(Breaking, **model_arguments))
 
 
 if __name__ == "__main__":

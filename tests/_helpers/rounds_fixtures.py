@@ -134,6 +134,8 @@ class Trace(Callback):
                 "weights": weights_of(pl_module),
                 "optimizer_state": sum(len(optimizer.state) for optimizer in optimizers),
                 "lr": [group["lr"] for optimizer in optimizers for group in optimizer.param_groups],
+                "gradients": sum(p.grad is not None for p in pl_module.parameters()),
+                "metrics": dict(trainer.callback_metrics),
                 "batches": trainer.num_training_batches,
                 "global_step": trainer.global_step,
                 "labeled": trainer.datamodule.labeled_indices().tolist(),  # type: ignore[attr-defined]

@@ -106,6 +106,7 @@ def fit(
     data: ActiveLearningDataModule | None = None,
     initial: int = 30,
     callbacks: list[Any] | None = None,
+    given: dict[str, Any] | None = None,
     **trainer: Any,
 ) -> tuple[Trainer, ActiveLearning, ActiveLearningDataModule]:
     """The run in Python, in the current folder."""
@@ -116,7 +117,7 @@ def fit(
     own = [ModelCheckpoint(monitor="val_acc", mode="max")] if callbacks is None else callbacks
     arguments["callbacks"] = [callback, *own]
     runner = Trainer(**arguments)
-    runner.fit(model or DropoutMLP(), datamodule=data, ckpt_path=ckpt_path)
+    runner.fit(model or DropoutMLP(), **(given or {"datamodule": data}), ckpt_path=ckpt_path)
     return runner, callback, data
 
 
