@@ -16,6 +16,7 @@ from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of, plain_amount
 from lightning_al.exceptions import ResumeError
 from lightning_al.oracles import DatasetOracle, Oracle
+from lightning_al.pool import Pool
 from lightning_al.rounds import RoundLoop, is_lightning_trainer, keep_best, unwrap_data, wrap_data
 from lightning_al.run import NOTHING_LABELED, Run, check_fits
 from lightning_al.run_folder import RunFolder, check_readable
@@ -148,6 +149,11 @@ class ActiveLearning(Callback):
             return RunFolder(elsewhere).read_rounds()
         return [] if self._run is None else self._run.history
 
+    @property
+    def pool(self) -> Pool:
+        """What is labeled, unlabeled, pending and rejected, also where the callback wrapped plain data by itself."""
+        return self._active_run().datamodule.pool
+
     def share_folder(self, path: Path) -> None:
         """Let the process that spawned this one know where to look the history up."""
         self._run_folder.write(path)
@@ -169,7 +175,7 @@ class ActiveLearning(Callback):
                 "This Trainer has run all its rounds, and a second `fit` on it would train nothing. Make a new "
                 f"Trainer and ActiveLearning{saved}."
             )
-        self._check_callbacks(trainer)
+        self._check_trainer(trainer)
         datamodule = self._datamodule(trainer)
         check_fits(self, datamodule)
         if self.reset == "random" and self.model_factory is None:
@@ -238,10 +244,16 @@ class ActiveLearning(Callback):
     # -- checks
     def _active_run(self) -> Run:
         if self._run is None:
-            raise MisconfigurationException("ActiveLearning was added after `fit` had begun: pass it to the Trainer.")
+            raise MisconfigurationException("There is no run yet: pass ActiveLearning to the Trainer's callbacks, then call `fit`.")
         return self._run
 
-    def _check_callbacks(self, trainer: Trainer) -> None:
+    def _check_trainer(self, trainer: Trainer) -> None:
+        for name, value in (("max_epochs", trainer.max_epochs), ("limit_train_batches", trainer.limit_train_batches)):
+            if value == 0:
+                raise MisconfigurationException(
+                    f"`{name}=0` on the Trainer trains nothing, so every query would ask an untrained model: leave "
+                    "it out, or raise it."
+                )
         if sum(isinstance(callback, ActiveLearning) for callback in trainer.callbacks) > 1:
             raise MisconfigurationException("There are two ActiveLearning callbacks; one fit has one pool: keep one.")
         if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):
@@ -260,7 +272,7 @@ class ActiveLearning(Callback):
             return datamodule
         for name, mine, its in (
             ("initial", self.initial, datamodule.initial),
-            ("seed", self.seed, datamodule.seed),
+            ("seed", self.seed, datamodule.seed or self.seed),  # 0 is the default: nobody said it there
             ("pool_dataset", self.pool_dataset, datamodule.given_pool_dataset),
         ):
             if mine is not None and mine is not its and (name == "pool_dataset" or mine != its):

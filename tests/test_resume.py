@@ -74,6 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kill", range(metafunc.config.getoption("--kills")))
 
 
+@pytest.mark.lightning_compat
 def test_killed_anywhere(kill: int, whole: Whole, tmp_path: Path) -> None:
     runs.write_config(tmp_path)
     moment = whole.draw(kill)
