@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import Dataset
 
+from lightning_al.checks import NOTHING_LABELED, STATE_KEY, check_numbers, check_trainer
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of, plain_amount
 from lightning_al.exceptions import ResumeError
 from lightning_al.oracles import DatasetOracle, Oracle
 from lightning_al.pool import Pool
 from lightning_al.rounds import RoundLoop, is_lightning_trainer, keep_best, unwrap_data, wrap_data
-from lightning_al.run import NOTHING_LABELED, Run, check_fits
+from lightning_al.run import Run
 from lightning_al.run_folder import RunFolder, check_readable
 from lightning_al.scoring import OutputKind
 from lightning_al.spawned import SharedPath
@@ -139,7 +139,7 @@ class ActiveLearning(Callback):
     @property
     def state_key(self) -> str:
         """A fixed name, so that a renamed subclass finds its state in a checkpoint."""
-        return "ActiveLearning"
+        return STATE_KEY
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -175,9 +175,9 @@ class ActiveLearning(Callback):
                 "This Trainer has run all its rounds, and a second `fit` on it would train nothing. Make a new "
                 f"Trainer and ActiveLearning{saved}."
             )
-        self._check_trainer(trainer)
+        check_trainer(trainer)
         datamodule = self._datamodule(trainer)
-        check_fits(self, datamodule)
+        check_numbers(self, datamodule)
         if self.reset == "random" and self.model_factory is None:
             check_can_randomize(pl_module)
             rank_zero_warn(
@@ -244,23 +244,8 @@ class ActiveLearning(Callback):
     # -- checks
     def _active_run(self) -> Run:
         if self._run is None:
-            raise MisconfigurationException("There is no run yet: pass ActiveLearning to the Trainer's callbacks, then call `fit`.")
+            raise MisconfigurationException("There is no run yet: pass the callback to the Trainer, then call `fit`.")
         return self._run
-
-    def _check_trainer(self, trainer: Trainer) -> None:
-        for name, value in (("max_epochs", trainer.max_epochs), ("limit_train_batches", trainer.limit_train_batches)):
-            if value == 0:
-                raise MisconfigurationException(
-                    f"`{name}=0` on the Trainer trains nothing, so every query would ask an untrained model: leave "
-                    "it out, or raise it."
-                )
-        if sum(isinstance(callback, ActiveLearning) for callback in trainer.callbacks) > 1:
-            raise MisconfigurationException("There are two ActiveLearning callbacks; one fit has one pool: keep one.")
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):
-            raise MisconfigurationException(
-                "StochasticWeightAveraging changes the Trainer's epochs once a `fit`, so it cannot start anew each "
-                "round. Use lightning.pytorch.callbacks.WeightAveraging, which can."
-            )
 
     def _datamodule(self, trainer: Trainer) -> ActiveLearningDataModule:
         datamodule = trainer.datamodule

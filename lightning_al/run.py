@@ -5,39 +5,30 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_debug, rank_zero_info
-from torch import Tensor
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al import rounds
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of
-from lightning_al.embeddings import eager, find_layer
-from lightning_al.exceptions import ActiveLearningError, ResumeError, ScoringError
+from lightning_al.exceptions import ResumeError
 from lightning_al.figures import learning_curve
 from lightning_al.labeling import Labeling, as_query, telling_of_failures
 from lightning_al.oracles import Query
+from lightning_al.querying import Querying
 from lightning_al.randomness import restore_rng, rng_state
+from lightning_al.ranks import on_rank_zero
 from lightning_al.run_folder import RunFolder
-from lightning_al.scoring import NotFiniteError, Scored, score_pool
-from lightning_al.strategies.base import QueryStrategy, ScoreStrategy
+from lightning_al.strategies.base import QueryStrategy
 from lightning_al.weights import InitialWeights, Trainability, random_weights
 
 if TYPE_CHECKING:
     from lightning_al.callback import ActiveLearning
-
-T = TypeVar("T")
-
-NOTHING_LABELED = (
-    "`initial=0` leaves nothing to train on. Label some at random, initial=20, or name a strategy that picks the first "
-    "20 with the untrained model, ActiveLearning(initial=20, initial_strategy='TypiClust')."
-)
 
 
 class Run:
@@ -58,6 +49,7 @@ class Run:
         self.initial = InitialWeights(self.folder.initial_weights if self.folder and self.saves else None)
         self.labeling = Labeling(callback.oracle, self.folder)
         self.seed = datamodule.seed if callback.seed is None else callback.seed
+        self.querying = Querying(trainer, datamodule, callback.outputs, callback.embedding_layer, self.seed)
         self.fresh = rounds.fresh_states(trainer, callback)
         self.limits = trainer.fit_loop.max_steps, trainer.fit_loop.min_steps
         self.accumulate_grad_batches = trainer.accumulate_grad_batches
@@ -159,8 +151,8 @@ class Run:
             rounds.load_weights(trainer, best)
         query = self._acquire(self.callback.strategy, self.round + 1, self._query_size())
         self.history[-1]["seconds_query"] = time.monotonic() - began
-        self._say(self.history[-1])
-        self._on_rank_zero(lambda: self.labeling.draw_sheet(query))
+        self._say()
+        on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
         self._write_figures()
         self._next_round()
         return True
@@ -181,44 +173,27 @@ class Run:
     def _start(self) -> None:
         trainer = self.trainer
         self.check_restored()
-        self._on_rank_zero(self._refuse_unfinished)
+        on_rank_zero(self.trainer, self._refuse_unfinished)
         if self.datamodule.pool.round > 0:
             raise MisconfigurationException(
                 f"The datamodule's pool is in round {self.datamodule.pool.round} of an earlier fit, with "
                 f"{len(self.datamodule.pool.labeled)} labels. Make a new ActiveLearningDataModule for a new run; to go "
                 "on with that one, trainer.fit(..., ckpt_path=...) with its last-round.ckpt."
             )
-        self._rehearse()
-        self._on_rank_zero(self._open_folder)
-        self.run_id = self._on_rank_zero(lambda: uuid.uuid4().hex)
+        self.querying.rehearse(self.callback.strategy)
+        on_rank_zero(self.trainer, self._open_folder)
+        self.run_id = on_rank_zero(self.trainer, lambda: uuid.uuid4().hex)
         if self.callback.initial_strategy is not None:
             count = self.datamodule.initial_count()
             self.datamodule.unlabel_initial()
             query = self._acquire(self.callback.initial_strategy, 0, count)
-            self._on_rank_zero(lambda: self.labeling.draw_sheet(query))
+            on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
         else:
-            self._on_rank_zero(lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist()))
+            on_rank_zero(self.trainer, lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist()))
         if self.callback.reset == "initial":
             state = trainer.strategy.lightning_module_state_dict()
             self.initial.save(state, self.run_id, write=trainer.is_global_zero)
         self._save()
-
-    def _rehearse(self) -> None:
-        """Score two samples before the first fit: outputs that cannot be scored should not cost a fit to be found."""
-        strategy, layer = self.callback.strategy, self.callback.embedding_layer
-        if layer is not None:
-            find_layer(self.trainer.lightning_module, layer)
-        few = torch.arange(min(2, self.datamodule.pool.size))
-        try:
-            with eager():  # nothing is compiled for a batch of two
-                self._score(strategy, few, strategy.needs.pool | strategy.needs.labeled, 0, "Checking the query")
-        except NotFiniteError:
-            pass  # a model may become finite by training
-        except ScoringError:
-            raise
-        except Exception as error:
-            # It may need what `on_train_start` prepares: the query itself will tell.
-            rank_zero_debug(f"The model could not score two samples before its first fit: {error!r}")
 
     def _refuse_unfinished(self) -> None:
         folder = self.folder
@@ -273,8 +248,8 @@ class Run:
                 f"shares would be shuffled otherwise. Call seed_everything({state['sampler_seed']}) first."
             )
         if self.folder is not None:
-            self._on_rank_zero(lambda: self.labeling.check_covers(pool))
-            self._on_rank_zero(lambda: self._describe(finished=False))
+            on_rank_zero(self.trainer, lambda: self.labeling.check_covers(pool))
+            on_rank_zero(self.trainer, lambda: self._describe(finished=False))
         loop.shift_steps(*self.limits, start=self.step0)
         states = state["rng"]
         if self.trainer.global_rank < len(states):
@@ -322,14 +297,14 @@ class Run:
             return next((reason for reason in reasons if reason is not None), None)
 
         # Metrics may differ from rank to rank, the decision must not.
-        return self._on_rank_zero(first_reason) if callback.stopping else None
+        return on_rank_zero(self.trainer, first_reason) if callback.stopping else None
 
     def _finish(self, reason: str) -> None:
         self.finished = True
-        self._say(self.history[-1])
+        self._say()
         rank_zero_info(f"Active learning ended: {reason}")
         self._write_figures()
-        self._on_rank_zero(lambda: self._describe(finished=True, reason=reason))
+        on_rank_zero(self.trainer, lambda: self._describe(finished=True, reason=reason))
 
     def _query_size(self) -> int:
         pool, callback = self.datamodule.pool, self.callback
@@ -359,7 +334,7 @@ class Run:
     def _acquire(self, strategy: QueryStrategy, round: int, size: int) -> Query:
         """Query, ask and label: afterwards the pool is that of ``round``; on any error it is as before."""
         pool, preview = self.datamodule.pool, self.datamodule.preview
-        recorded = self._on_rank_zero(lambda: self.labeling.recorded(round))
+        recorded = on_rank_zero(self.trainer, lambda: self.labeling.recorded(round))
         if recorded is not None:
             query = as_query(round, recorded, preview)
             gone = query.dataset_indices[~pool.are_unlabeled(query.dataset_indices)]
@@ -370,8 +345,8 @@ class Run:
                     "from a copy."
                 )
         else:
-            query = self._query(strategy, round, size)
-        answers = self._on_rank_zero(lambda: self.labeling.ask(query))
+            query = self.querying.pick(strategy, round, size)
+        answers = on_rank_zero(self.trainer, lambda: self.labeling.ask(query))
         asked = query.dataset_indices.tolist()
         rejected, pending = set(answers.rejected), set(answers.pending)
         labeled = [index for index in asked if index in answers.labels]
@@ -381,73 +356,15 @@ class Run:
         pool.round = round
         return query
 
-    def _query(self, strategy: QueryStrategy, round: int, size: int) -> Query:
-        candidates = self._candidates(size)
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
-        title = f"Round {round}: scoring {len(candidates):,} unlabeled"
-        scored = self._score(strategy, candidates, strategy.needs.pool, round, title)
-        labeled = None
-        if strategy.needs.labeled and len(self.datamodule.pool.labeled):
-            title = f"Round {round}: reading {len(self.datamodule.pool.labeled):,} labeled"
-            labeled = self._score(strategy, self.datamodule.pool.labeled, strategy.needs.labeled, round, title).outputs
-
-        def select() -> Tensor:
-            if scored.scores is not None and isinstance(strategy, ScoreStrategy):
-                picked = strategy.select_from_scores(scored.scores, size, generator=generator)
-            else:
-                picked = strategy.select(scored.outputs, size, labeled=labeled, generator=generator)
-            return _checked(picked, size, len(candidates), strategy)
-
-        picked = self._on_rank_zero(select)
-        scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
-        return Query(candidates[picked].long(), round, strategy.name, scores, None, self.datamodule.preview)
-
-    def _candidates(self, size: int) -> Tensor:
-        """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves, ``size`` at least.
-
-        In int32 where that holds them: the largest tensor of a round's bookkeeping.
-        """
-        unlabeled = self.datamodule.pool.candidates()
-        limit = self.trainer.limit_predict_batches
-        if limit == 1.0 and not isinstance(limit, int):
-            return unlabeled
-        batch = self.datamodule.scoring_batch_size() * self.trainer.world_size
-        most = max(limit * batch if isinstance(limit, int) else int(limit * len(unlabeled)), size)
-        if most >= len(unlabeled):
-            return unlabeled
-        generator = torch.Generator().manual_seed(self.seed + self.round)
-        drawn = torch.randperm(len(unlabeled), generator=generator, dtype=torch.int32)[:most]
-        return unlabeled[drawn.sort().values]
-
-    def _score(self, strategy: QueryStrategy, indices: Tensor, needs: frozenset[str], round: int, title: str) -> Scored:
-        with rounds.query_machine(self.trainer, self.datamodule, self.seed + round, title) as machine:
-            return score_pool(
-                strategy,
-                indices.long() if "dataset_indices" in needs else indices,
-                machine,
-                kind=self.callback.outputs,
-                needs=needs - {"dataset_indices"},
-                embedding_layer=self.callback.embedding_layer,
-            )
-
     # -- telling
-    def _say(self, row: dict[str, Any]) -> None:
-        metrics = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
-        line = f"Round {row['round']}: {row['labeled']:,} labeled, {row['unlabeled']:,} unlabeled  {metrics}"
-        line += f"  (fit {row['seconds_fit']:.1f} s, query {row['seconds_query']:.1f} s{self._time_left(row)})"
-        rank_zero_info(line)
-
-    def _time_left(self, row: dict[str, Any]) -> str:
-        callback, left = self.callback, []
-        if callback.rounds is not None:
-            left.append(callback.rounds - 1 - self.round)
-        if callback.budget is not None:
-            size = count_of(callback.query_size, self.datamodule.pool.size, "query_size", least=1)
-            left.append(-(-(callback.budget - row["labeled"]) // size))
-        if self.finished or not left or min(left) <= 0:
-            return ""
-        seconds = min(left) * (row["seconds_fit"] + row["seconds_query"])
-        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+    def _say(self) -> None:
+        row, left = self.history[-1], []
+        if self.callback.rounds is not None:
+            left.append(self.callback.rounds - 1 - self.round)
+        if self.callback.budget is not None:
+            size = count_of(self.callback.query_size, self.datamodule.pool.size, "query_size", least=1)
+            left.append(-(-(self.callback.budget - row["labeled"]) // size))
+        rank_zero_info(round_line(row, 0 if self.finished else min(left, default=0)))
 
     def _write_figures(self) -> None:
         folder = self.folder
@@ -461,63 +378,19 @@ class Run:
                         learning_curve(self.history, Path(folder.path) / "metrics")
                     self._drawn = time.monotonic()
 
-            self._on_rank_zero(write)
-
-    def _on_rank_zero(self, act: Callable[[], T]) -> T:
-        """Do something on the first rank only; its result, or its error, reaches all."""
-        result: Any = None
-        error: Exception | None = None
-        if self.trainer.is_global_zero:
-            try:
-                result = act()
-            except Exception as caught:
-                error = caught
-        result, message = self.trainer.strategy.broadcast((result, None if error is None else repr(error)))
-        if error is not None:
-            raise error
-        if message is not None:
-            raise ActiveLearningError(f"The first rank failed: {message}")
-        return result  # type: ignore[no-any-return]
+            on_rank_zero(self.trainer, write)
 
 
-def _checked(given: Any, size: int, candidates: int, strategy: QueryStrategy) -> Tensor:
-    """What a strategy picked, on the CPU, where it keeps to what it was asked."""
-    wanted = f"Expected {strategy.name}.select to return {size} different pool positions from 0 to {candidates - 1}"
-    if not isinstance(given, Tensor) or given.dtype not in (torch.int64, torch.int32) or given.ndim != 1:
-        got = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
-        raise ValueError(f"{wanted}, an int64 tensor ({size},), but got {got}.")
-    picked: Tensor = given.cpu().long()
-    if len(picked) != size or len(picked.unique()) != size:
-        raise ValueError(f"{wanted}, but got {len(picked)}, of which {len(picked.unique())} are different.")
-    if int(picked.min()) < 0 or int(picked.max()) >= candidates:
-        raise ValueError(f"{wanted}, but got positions from {int(picked.min())} to {int(picked.max())}.")
-    return picked
+def round_line(row: dict[str, Any], rounds_left: int) -> str:
+    """A round in one line, with the time that the rounds left may take.
 
-
-def check_fits(callback: ActiveLearning, datamodule: ActiveLearningDataModule) -> None:
-    """Raise where the callback's numbers do not fit the pool.
-
-    Raises:
-        MisconfigurationException: The budget is below the first labels, nothing is labeled at the start, or too few
-            samples for a batch.
-        ValueError: ``query_size`` is larger than the training set.
+    Example:
+        >>> row = {"round": 2, "labeled": 60, "unlabeled": 940, "metrics": {"val_acc": 0.81}}
+        >>> round_line(row | {"seconds_fit": 30.0, "seconds_query": 2.0}, rounds_left=4)
+        'Round 2: 60 labeled, 940 unlabeled  val_acc 0.81  (fit 30.0 s, query 2.0 s, about 2 min left)'
     """
-    size = datamodule.pool.size
-    initial = datamodule.initial_count()
-    count_of(callback.query_size, size, "query_size", least=1)
-    if callback.budget is not None and callback.budget < initial:
-        raise MisconfigurationException(
-            f"`budget={callback.budget}` is below the {initial} initial labels, which count too: raise it."
-        )
-    if initial == 0 and callback.initial_strategy is None:
-        raise MisconfigurationException(NOTHING_LABELED)
-    if callback.initial_strategy is not None and initial == 0:
-        raise MisconfigurationException(
-            "`initial_strategy` picks `initial` samples, which is 0: say how many, for example initial=20."
-        )
-    if callback.initial_strategy is not None and isinstance(datamodule.initial, list):
-        raise MisconfigurationException(
-            f"`initial` lists the first {initial} samples, so `initial_strategy` has none to pick: give their number, "
-            f"`initial={initial}`, or leave out `initial_strategy`."
-        )
-    datamodule.check_batches(initial)
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
+    seconds = rounds_left * (row["seconds_fit"] + row["seconds_query"])
+    left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+    spent = f"fit {row['seconds_fit']:.1f} s, query {row['seconds_query']:.1f} s{left if rounds_left > 0 else ''}"
+    return f"Round {row['round']}: {row['labeled']:,} labeled, {row['unlabeled']:,} unlabeled  {metrics}  ({spent})"

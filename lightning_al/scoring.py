@@ -189,9 +189,7 @@ def _embeddings(values: Any, size: int, *, own: bool, layer: str | None) -> Tens
     raise ScoringError(f"Expected one floating-point embedding a sample, ({size}, D), but got {got}: {line}.")
 
 
-def _open_capture(
-    stack: ExitStack, machine: Machine, batch: Any, layer: str | None
-) -> list[tuple[Any, Any]] | None:
+def _open_capture(stack: ExitStack, machine: Machine, batch: Any, layer: str | None) -> list[tuple[Any, Any]] | None:
     """Hook the embedding layer, unless the model returns embeddings itself."""
     if layer is None:
         first: list[Any] = []

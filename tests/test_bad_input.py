@@ -148,7 +148,10 @@ EARLY: dict[str, tuple[dict[str, Any], str]] = {
         {"al": {"initial": 9}},
         "`initial` is 9 on ActiveLearning and 8 on ActiveLearningDataModule: say it once",
     ),
-    "seed twice": ({"al": {"seed": 5}}, "`seed` is 5 on ActiveLearning and 0 on ActiveLearningDataModule"),
+    "seed twice": (
+        {"al": {"seed": 5}, "data": ActiveLearningDataModule(PointsData(), initial=8, seed=3)},
+        "`seed` is 5 on ActiveLearning and 3 on ActiveLearningDataModule: say it once",
+    ),
     "pool_dataset twice": ({"al": {"pool_dataset": Points()}}, "`pool_dataset` is .* on ActiveLearning and None on"),
     "pool_dataset of another length": (
         plain(initial=8, pool_dataset=Points(47)),

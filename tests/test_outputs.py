@@ -243,12 +243,12 @@ class Careful(Net):
 
 
 def test_a_query_changes_neither_modes_nor_weights_nor_the_random_state(tmp_path: Path) -> None:
-    from lightning_al.run import Run
+    from lightning_al.querying import Querying
 
     seen: list[Any] = []
-    original = Run._query
+    original = Querying.pick
 
-    def watched(self: Run, *args: Any) -> Any:
+    def watched(self: Querying, *args: Any) -> Any:
         module = self.trainer.lightning_module
 
         def state() -> Any:
@@ -262,7 +262,7 @@ def test_a_query_changes_neither_modes_nor_weights_nor_the_random_state(tmp_path
 
     model = Careful()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_query", watched)
+        patch.setattr(Querying, "pick", watched)
         run(tmp_path, model=model, al={"strategy": "CoreSet"})
     assert seen == [True, True]
 

@@ -1,6 +1,6 @@
 """What active learning costs beyond the fits and the forward passes: four figures, as ratios within one run.
 
-    python tests/benchmarks/overhead.py [--quick]
+python tests/benchmarks/overhead.py [--quick]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from lightning_al import ActiveLearning, ActiveLearningDataModule, Margin, Pool
 from lightning_al.dataset import labeled_subset
 from lightning_al.demos import DigitsCNN, DigitsDataModule
-from lightning_al.run import Run
+from lightning_al.querying import Querying
 
 
 class ConvNet(LightningModule):
@@ -77,9 +77,9 @@ def one_round(size: int) -> None:
     # The peak resident size of the process never falls: reset it to what is resident now.
     Path("/proc/self/clear_refs").write_text("5")
     before, began = peak_megabytes(), time.perf_counter()
-    unlabeled = pool.unlabeled
+    unlabeled = pool.candidates()
     picked = strategy.select_from_scores(scores, 1000, generator=generator)
-    pool.label(unlabeled[picked], 1)
+    pool.label(unlabeled[picked].long(), 1)
     del unlabeled, picked
     pool.state_dict()
     pool.digest()
@@ -119,9 +119,9 @@ def query(samples: int, repeats: int) -> float:
     images, labels = torch.rand(samples, 3, 32, 32), torch.randint(10, (samples,))
     loader = DataLoader(TensorDataset(images, labels), batch_size=256, shuffle=True)
     ratios: list[float] = []
-    original = Run._query
+    original = Querying.pick
 
-    def timed(run: Run, strategy: Any, round: int, size: int) -> Any:
+    def timed(run: Querying, strategy: Any, round: int, size: int) -> Any:
         model, pool = run.trainer.lightning_module, run.datamodule.pool.unlabeled.tolist()
 
         @torch.no_grad()
@@ -136,13 +136,13 @@ def query(samples: int, repeats: int) -> float:
             ratios.append(ours / seconds(bare))
         return original(run, strategy, round, size)
 
-    Run._query = timed  # type: ignore[method-assign]
+    Querying.pick = timed  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
             learning = ActiveLearning("Margin", query_size=100, rounds=2, initial=500, dirpath=folder)
             quiet_trainer(learning, enable_checkpointing=False).fit(ConvNet(), loader)
     finally:
-        Run._query = original  # type: ignore[method-assign]
+        Querying.pick = original  # type: ignore[method-assign]
     return statistics.median(ratios)
 
 

@@ -104,7 +104,9 @@ def main() -> None:
     began = time.time()
     for strategy in dict.fromkeys(["Random", *arguments.strategies]):
         curves[strategy] = np.array([curve(*setting, strategy, seed) for seed in range(arguments.seeds)])
-        print(f"{strategy:16s} {np.round(curves[strategy].mean(0), 1).tolist()}  {time.time() - began:.0f} s", flush=True)
+        print(
+            f"{strategy:16s} {np.round(curves[strategy].mean(0), 1).tolist()}  {time.time() - began:.0f} s", flush=True
+        )
 
     areas = {name: np.trapezoid(values, labels, axis=1) / (labels[-1] - labels[0]) for name, values in curves.items()}
     print(f"\n{'strategy':16s} {'area':>7s} {'over Random, 95 % interval':>30s} {'p':>8s} {'seeds':>6s}")
@@ -131,15 +133,21 @@ def save(folder: Path, name: str, labels: Any, curves: dict[str, Any]) -> None:
         writer.writerow(["arm", "replicate", "labels", "accuracy"])
         for arm, values in curves.items():
             for seed, row in enumerate(values):
-                writer.writerows([arm.lower(), seed, n, round(float(y) / 100, 5)] for n, y in zip(labels, row, strict=True))
+                writer.writerows(
+                    [arm.lower(), seed, n, round(float(y) / 100, 5)] for n, y in zip(labels, row, strict=True)
+                )
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    for (arm, values), color in zip(curves.items(), ("#7a7a7a", "#0b6e4f", "#c8553d", "#3d5a80", "#e0a458"), strict=False):
+    for (arm, values), color in zip(
+        curves.items(), ("#7a7a7a", "#0b6e4f", "#c8553d", "#3d5a80", "#e0a458"), strict=False
+    ):
         mean, seeds = values.mean(0), len(values)
         half = stats.t.ppf(0.975, seeds - 1) * values.std(0, ddof=1) / np.sqrt(seeds)
         axes.plot(labels, mean, color=color, label=arm, linewidth=2, marker="o", markersize=4)
         axes.fill_between(labels, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
-    axes.set(xlabel="labels", ylabel="test accuracy (%)", title=f"{name.capitalize()}: mean of {seeds} seeds, 95 % interval")
+    axes.set(
+        xlabel="labels", ylabel="test accuracy (%)", title=f"{name.capitalize()}: mean of {seeds} seeds, 95 % interval"
+    )
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")

@@ -1,0 +1,73 @@
+"""Whether a run can work: the trainer with its callbacks, and the callback's numbers with the data's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from lightning_al.datamodule import ActiveLearningDataModule
+from lightning_al.dataset import count_of
+
+if TYPE_CHECKING:
+    from lightning_al.callback import ActiveLearning
+
+STATE_KEY = "ActiveLearning"
+"""Under which a checkpoint keeps the callback's state, whatever a subclass is called."""
+
+NOTHING_LABELED = (
+    "`initial=0` leaves nothing to train on. Label some at random, initial=20, or name a strategy that picks the first "
+    "20 with the untrained model, ActiveLearning(initial=20, initial_strategy='TypiClust')."
+)
+
+
+def check_numbers(callback: ActiveLearning, datamodule: ActiveLearningDataModule) -> None:
+    """Raise where the callback's numbers do not fit the pool.
+
+    Raises:
+        MisconfigurationException: The budget is below the first labels, nothing is labeled at the start, or too few
+            samples for a batch.
+        ValueError: ``query_size`` is larger than the training set.
+    """
+    size = datamodule.pool.size
+    initial = datamodule.initial_count()
+    count_of(callback.query_size, size, "query_size", least=1)
+    if callback.budget is not None and callback.budget < initial:
+        raise MisconfigurationException(
+            f"`budget={callback.budget}` is below the {initial} initial labels, which count too: raise it."
+        )
+    if initial == 0 and callback.initial_strategy is None:
+        raise MisconfigurationException(NOTHING_LABELED)
+    if callback.initial_strategy is not None and initial == 0:
+        raise MisconfigurationException(
+            "`initial_strategy` picks `initial` samples, which is 0: say how many, for example initial=20."
+        )
+    if callback.initial_strategy is not None and isinstance(datamodule.initial, list):
+        raise MisconfigurationException(
+            f"`initial` lists the first {initial} samples, so `initial_strategy` has none to pick: give their number, "
+            f"`initial={initial}`, or leave out `initial_strategy`."
+        )
+    datamodule.check_batches(initial)
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Raise where the trainer or its callbacks cannot run in rounds.
+
+    Raises:
+        MisconfigurationException: It trains nothing, has this callback twice, or one that changes the Trainer for good.
+    """
+    for name, value in (("max_epochs", trainer.max_epochs), ("limit_train_batches", trainer.limit_train_batches)):
+        if value == 0:
+            raise MisconfigurationException(
+                f"`{name}=0` on the Trainer trains nothing, so every query would ask an untrained model: leave "
+                "it out, or raise it."
+            )
+    if sum(callback.state_key == STATE_KEY for callback in trainer.callbacks) > 1:
+        raise MisconfigurationException("There are two ActiveLearning callbacks; one fit has one pool: keep one.")
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):
+        raise MisconfigurationException(
+            "StochasticWeightAveraging changes the Trainer's epochs once a `fit`, so it cannot start anew each "
+            "round. Use lightning.pytorch.callbacks.WeightAveraging, which can."
+        )

@@ -1,0 +1,127 @@
+"""The query: what is scored, with which random numbers, and what the strategy picks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_debug
+from torch import Tensor
+
+from lightning_al.datamodule import ActiveLearningDataModule
+from lightning_al.embeddings import eager, find_layer
+from lightning_al.exceptions import ScoringError
+from lightning_al.oracles import Query
+from lightning_al.ranks import on_rank_zero
+from lightning_al.rounds import query_machine
+from lightning_al.scoring import NotFiniteError, OutputKind, Scored, score_pool
+from lightning_al.strategies.base import QueryStrategy, ScoreStrategy
+
+
+class Querying:
+    """Picks samples of a pool with the trainer's model; the pool, the model and the global RNG stay as they are.
+
+    Args:
+        trainer: The running trainer.
+        datamodule: The wrapped data.
+        outputs: What the model returns.
+        embedding_layer: The layer whose input is the embedding; None finds it.
+        seed: Of the strategies' random numbers, with the round.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        datamodule: ActiveLearningDataModule,
+        outputs: OutputKind,
+        embedding_layer: str | None,
+        seed: int,
+    ) -> None:
+        self.trainer, self.datamodule, self.seed = trainer, datamodule, seed
+        self.outputs, self.embedding_layer = outputs, embedding_layer
+
+    def rehearse(self, strategy: QueryStrategy) -> None:
+        """Score two samples before the first fit: outputs that cannot be scored should not cost a fit to be found."""
+        if self.embedding_layer is not None:
+            find_layer(self.trainer.lightning_module, self.embedding_layer)
+        few = torch.arange(min(2, self.datamodule.pool.size))
+        try:
+            with eager():  # nothing is compiled for a batch of two
+                self._score(strategy, few, strategy.needs.pool | strategy.needs.labeled, 0, "Checking the query")
+        except NotFiniteError:
+            pass  # a model may become finite by training
+        except ScoringError:
+            raise
+        except Exception as error:
+            # It may need what `on_train_start` prepares: the query itself will tell.
+            rank_zero_debug(f"The model could not score two samples before its first fit: {error!r}")
+
+    def pick(self, strategy: QueryStrategy, round: int, size: int) -> Query:
+        """The query of a round.
+
+        Raises:
+            ScoringError: The model's outputs cannot be scored.
+            ValueError: The strategy picks something else than ``size`` samples of the pool.
+        """
+        candidates = self._candidates(round, size)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
+        title = f"Round {round}: scoring {len(candidates):,} unlabeled"
+        scored = self._score(strategy, candidates, strategy.needs.pool, round, title)
+        labeled = None
+        if strategy.needs.labeled and len(self.datamodule.pool.labeled):
+            title = f"Round {round}: reading {len(self.datamodule.pool.labeled):,} labeled"
+            labeled = self._score(strategy, self.datamodule.pool.labeled, strategy.needs.labeled, round, title).outputs
+
+        def select() -> Tensor:
+            if scored.scores is not None and isinstance(strategy, ScoreStrategy):
+                picked = strategy.select_from_scores(scored.scores, size, generator=generator)
+            else:
+                picked = strategy.select(scored.outputs, size, labeled=labeled, generator=generator)
+            return _checked(picked, size, len(candidates), strategy)
+
+        picked = on_rank_zero(self.trainer, select)
+        scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
+        return Query(candidates[picked].long(), round, strategy.name, scores, None, self.datamodule.preview)
+
+    def _candidates(self, round: int, size: int) -> Tensor:
+        """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves, ``size`` at least.
+
+        In int32 where that holds them: the largest tensor of a round's bookkeeping.
+        """
+        unlabeled = self.datamodule.pool.candidates()
+        limit = self.trainer.limit_predict_batches
+        if limit == 1.0 and not isinstance(limit, int):
+            return unlabeled
+        batch = self.datamodule.scoring_batch_size() * self.trainer.world_size
+        most = max(limit * batch if isinstance(limit, int) else int(limit * len(unlabeled)), size)
+        if most >= len(unlabeled):
+            return unlabeled
+        generator = torch.Generator().manual_seed(self.seed + round)
+        drawn = torch.randperm(len(unlabeled), generator=generator, dtype=torch.int32)[:most]
+        return unlabeled[drawn.sort().values]
+
+    def _score(self, strategy: QueryStrategy, indices: Tensor, needs: frozenset[str], round: int, title: str) -> Scored:
+        with query_machine(self.trainer, self.datamodule, self.seed + round, title) as machine:
+            return score_pool(
+                strategy,
+                indices.long() if "dataset_indices" in needs else indices,
+                machine,
+                kind=self.outputs,
+                needs=needs - {"dataset_indices"},
+                embedding_layer=self.embedding_layer,
+            )
+
+
+def _checked(given: Any, size: int, candidates: int, strategy: QueryStrategy) -> Tensor:
+    """What a strategy picked, on the CPU, where it keeps to what it was asked."""
+    wanted = f"Expected {strategy.name}.select to return {size} different pool positions from 0 to {candidates - 1}"
+    if not isinstance(given, Tensor) or given.dtype not in (torch.int64, torch.int32) or given.ndim != 1:
+        got = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise ValueError(f"{wanted}, an int64 tensor ({size},), but got {got}.")
+    picked: Tensor = given.cpu().long()
+    if len(picked) != size or len(picked.unique()) != size:
+        raise ValueError(f"{wanted}, but got {len(picked)}, of which {len(picked.unique())} are different.")
+    if int(picked.min()) < 0 or int(picked.max()) >= candidates:
+        raise ValueError(f"{wanted}, but got positions from {int(picked.min())} to {int(picked.max())}.")
+    return picked
