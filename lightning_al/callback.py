@@ -257,11 +257,12 @@ class ActiveLearning(Callback):
             return datamodule
         for name, mine, its in (
             ("initial", self.initial, datamodule.initial),
-            ("seed", self.seed, datamodule.seed or self.seed),  # 0 is the default: nobody said it there
+            ("seed", self.seed, datamodule.seed),
             ("pool_dataset", self.pool_dataset, datamodule.given_pool_dataset),
         ):
             if mine is not None and mine is not its and (name == "pool_dataset" or mine != its):
                 raise MisconfigurationException(
-                    f"`{name}` is {mine!r} on ActiveLearning and {its!r} on ActiveLearningDataModule: say it once."
+                    f"`{name}` is {mine!r} on ActiveLearning and {its!r} on ActiveLearningDataModule: say it once, on "
+                    "the datamodule, which draws the first labels."
                 )
         return datamodule

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_al.datamodule import ActiveLearningDataModule
@@ -58,7 +59,13 @@ def check_trainer(trainer: Trainer) -> None:
     Raises:
         MisconfigurationException: It trains nothing, has this callback twice, or one that changes the Trainer for good.
     """
-    for name, value in (("max_epochs", trainer.max_epochs), ("limit_train_batches", trainer.limit_train_batches)):
+    if isinstance(trainer.strategy.checkpoint_io, AsyncCheckpointIO):
+        raise MisconfigurationException(
+            "AsyncCheckpointIO returns before a checkpoint is written, so a kill could find none that goes on. Leave "
+            "it out of the Trainer's plugins."
+        )
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        value = getattr(trainer, name)
         if value == 0:
             raise MisconfigurationException(
                 f"`{name}=0` on the Trainer trains nothing, so every query would ask an untrained model: leave "

@@ -227,7 +227,9 @@ class ActiveLearningDataModule(LightningDataModule):
 
     def unlabel_initial(self) -> None:
         """Back to nothing labeled, for a cold start that picks the first samples by a strategy."""
+        rejected = self.pool.rejected
         self._pool = Pool(self.pool.size)
+        self._pool.reject(rejected)
 
     def _find_pool_dataset(self, dataset: Dataset[Any], size: int) -> Dataset[Any]:
         found = self.given_pool_dataset
@@ -277,6 +279,11 @@ class ActiveLearningDataModule(LightningDataModule):
             own = zip(torch.as_tensor(indices).tolist(), labels, strict=True)
             # Plain numbers for tensors and arrays: what a checkpoint may hold and any batch can take.
             self._labels.update({i: plain_amount(label) for i, label in own if label is not None})
+
+    @property
+    def given_labels(self) -> dict[int, Any]:
+        """The labels that take the place of the dataset's own targets, by dataset index."""
+        return self._labels
 
     def reject(self, indices: Sequence[int] | Tensor) -> None:
         """Take samples out of the pool for good: junk that cannot be labeled."""

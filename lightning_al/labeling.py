@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -20,6 +21,9 @@ from lightning_al.run_folder import RecordedQuery, RunFolder
 
 INITIAL = "initial"
 """The ledger's strategy of the first labels, where no strategy picked them."""
+
+BY_HAND = "by hand"
+"""The ledger's strategy of what the datamodule's ``label`` and ``reject`` were called with."""
 
 
 class Labeling:
@@ -83,7 +87,8 @@ class Labeling:
         answers = Answers()
         if positions:
             rest = _part(query, positions)
-            answers = self.oracle.label(rest)
+            with isolate_rng():  # a replay does not ask: what the oracle draws must not reach the coming fit
+                answers = self.oracle.label(rest)
             if not isinstance(answers, Answers):
                 raise ValueError(
                     f"Expected {type(self.oracle).__name__}.label to return `Answers(labels={{index: label, ...}})`, "
@@ -98,13 +103,13 @@ class Labeling:
                 answers.labels[index] = row.label
         return answers
 
-    def record_initial(self, indices: Sequence[int]) -> None:
+    def record_initial(self, indices: Sequence[int], labels: Mapping[int, Any]) -> None:
         """Record the first labels, which nobody asked for.
 
         Raises:
             ResumeError: The ledger holds other first labels than these.
         """
-        known = [row.dataset_index for row in self.rows if row.round == 0]
+        known = [row.dataset_index for row in self.rows if row.round == 0 and row.strategy == INITIAL]
         went_on = any(row.round > 0 for row in self.rows)  # else the first write may have been cut short
         if known != list(indices[: len(known)]) or (went_on and len(known) < len(indices)):
             raise ResumeError(
@@ -112,7 +117,21 @@ class Labeling:
                 "were, or another `dirpath`, for a run of its own."
             )
         now = _now()
-        self._write([LedgerRow(i, 0, INITIAL, None, "", now) for i in indices[len(known) :]])
+        self._write([LedgerRow(i, 0, INITIAL, None, _answer(i, labels), now) for i in indices[len(known) :]])
+
+    def record_by_hand(self, pool: Pool, labels: Mapping[int, Any]) -> None:
+        """Record what was labeled or rejected by the datamodule's own methods, past any query."""
+        rows = self.rows
+        if len(pool.labeled) + len(pool.rejected) <= len(rows):
+            return
+        known = {row.dataset_index for row in rows}
+        added = [
+            LedgerRow(i, n, BY_HAND, None, _answer(i, labels) if status == "labeled" else REJECTED, _now())
+            for status, indices in (("labeled", pool.labeled), ("rejected", pool.rejected))
+            for i, n in zip(indices.tolist(), pool.rounds(status).tolist(), strict=True)  # type: ignore[arg-type]
+            if i not in known
+        ]
+        self._write(added)
 
     def check_covers(self, pool: Pool) -> None:
         """Raise where the ledger lacks answers that a restored pool holds, or holds others.
@@ -165,6 +184,10 @@ class Labeling:
         if self.ledger is not None and rows:
             self.ledger.append(rows)
         self._rows = known + rows
+
+
+def _answer(index: int, labels: Mapping[int, Any]) -> str:
+    return encode_label(labels[index]) if index in labels else ""
 
 
 def _part(query: Query, positions: list[int]) -> Query:

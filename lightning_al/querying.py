@@ -6,17 +6,22 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_debug
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.embeddings import eager, find_layer
-from lightning_al.exceptions import ScoringError
+from lightning_al.exceptions import ActiveLearningError
 from lightning_al.oracles import Query
 from lightning_al.ranks import on_rank_zero
 from lightning_al.rounds import query_machine
 from lightning_al.scoring import NotFiniteError, OutputKind, Scored, score_pool
 from lightning_al.strategies.base import QueryStrategy, ScoreStrategy
+
+COLLECTED = frozenset({"probs", "embeddings", "dataset_indices"})
+"""The fields of ``Outputs`` that a run can give a strategy."""
 
 
 class Querying:
@@ -43,6 +48,12 @@ class Querying:
 
     def rehearse(self, strategy: QueryStrategy) -> None:
         """Score two samples before the first fit: outputs that cannot be scored should not cost a fit to be found."""
+        unknown = (strategy.needs.pool | strategy.needs.labeled) - COLLECTED
+        if unknown or strategy.needs.target:
+            raise MisconfigurationException(
+                f"{strategy.name} needs {sorted(unknown | strategy.needs.target)}, which a run does not collect: it "
+                f"has {', '.join(sorted(COLLECTED))} of the pool and of the labeled samples."
+            )
         if self.embedding_layer is not None:
             find_layer(self.trainer.lightning_module, self.embedding_layer)
         few = torch.arange(min(2, self.datamodule.pool.size))
@@ -51,7 +62,7 @@ class Querying:
                 self._score(strategy, few, strategy.needs.pool | strategy.needs.labeled, 0, "Checking the query")
         except NotFiniteError:
             pass  # a model may become finite by training
-        except ScoringError:
+        except ActiveLearningError:  # another rank's too: on a rank that is well it has no closer name
             raise
         except Exception as error:
             # It may need what `on_train_start` prepares: the query itself will tell.
@@ -80,7 +91,8 @@ class Querying:
                 picked = strategy.select(scored.outputs, size, labeled=labeled, generator=generator)
             return _checked(picked, size, len(candidates), strategy)
 
-        picked = on_rank_zero(self.trainer, select)
+        with isolate_rng():
+            picked = on_rank_zero(self.trainer, select)
         scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
         return Query(candidates[picked].long(), round, strategy.name, scores, None, self.datamodule.preview)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import BaseFinetuning, Checkpoint, ModelCheckpoint, Timer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
@@ -249,11 +249,31 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
 def load_weights(trainer: Trainer, path: str) -> None:
     """Load the model's weights from a checkpoint that this run wrote."""
     trainer.strategy.barrier("lightning_al.load_weights")
+    # Hyperparameters may be of the user's own types: those that the live model and data hold are safe to make again.
+    known: list[Any] = list(_types_in([trainer.lightning_module.hparams, getattr(trainer.datamodule, "hparams", None)]))
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # hyperparameters of the user's own types: read it as Lightning's own resume does
-        checkpoint = trainer.strategy.load_checkpoint(path)
+        with torch.serialization.safe_globals(known):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise MisconfigurationException(
+            f"The round's best checkpoint {path} cannot be read without running code that it holds ({error}). Leave "
+            "such arguments out, `save_hyperparameters(ignore=[...])`, or query with the last weights, "
+            "ActiveLearning(load_best=False)."
+        ) from error
     trainer.strategy.load_model_state_dict(checkpoint, strict=trainer.lightning_module.strict_loading)
+
+
+def _types_in(value: Any, depth: int = 4) -> set[type]:
+    """The types of a value and of what it holds, builtins left out."""
+    inner: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inner = value.values()
+    elif isinstance(value, (list, tuple, set)):
+        inner = value
+    elif hasattr(value, "__dict__"):
+        inner = vars(value).values()
+    types = {type(value)} if type(value).__module__ != "builtins" else set()
+    return types.union(*(_types_in(part, depth - 1) for part in inner)) if depth else types
 
 
 @contextmanager

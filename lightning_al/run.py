@@ -79,7 +79,7 @@ class Run:
             "saved_by": self._token,
             "seed": self.seed,
             "history": self.history,
-            "metrics": self._logged() or self._metrics,
+            "metrics": {**self._metrics, **self._logged()},
             "pool": self.datamodule.pool.digest(),
             "rng": self._rank_states or [rng_state()],
             "sampler_seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
@@ -97,6 +97,7 @@ class Run:
         self._restored = state
         self.round, self.fitted, self.step0 = int(state["round"]), bool(state["fitted"]), int(state["step0"])
         self.run_id, self.seed = str(state["run_id"]), int(state["seed"])
+        self.querying.seed = self.seed  # what the run draws does not depend on the process that goes on with it
         self.history = [dict(row) for row in state["history"]]
         self._metrics = dict(state["metrics"])
         self.callback.strategy.load_state_dict(state["strategy"])
@@ -137,6 +138,7 @@ class Run:
         """After a fit: query, label, reset. False: no further round."""
         if not self.fitted:
             self._close_fit()
+        on_rank_zero(trainer, self._record_by_hand)
         self._save()  # before a stopping rule, the query or the oracle can fail
         reason = self._reason_to_stop()
         if reason is not None:
@@ -182,6 +184,8 @@ class Run:
             )
         self.querying.rehearse(self.callback.strategy)
         on_rank_zero(self.trainer, self._open_folder)
+        if self.folder is not None:
+            on_rank_zero(self.trainer, self.folder.lock)
         self.run_id = on_rank_zero(self.trainer, lambda: uuid.uuid4().hex)
         if self.callback.initial_strategy is not None:
             count = self.datamodule.initial_count()
@@ -189,11 +193,16 @@ class Run:
             query = self._acquire(self.callback.initial_strategy, 0, count)
             on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
         else:
-            on_rank_zero(self.trainer, lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist()))
+            given = self.datamodule.given_labels
+            on_rank_zero(trainer, lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist(), given))
+        on_rank_zero(trainer, self._record_by_hand)
         if self.callback.reset == "initial":
             state = trainer.strategy.lightning_module_state_dict()
             self.initial.save(state, self.run_id, write=trainer.is_global_zero)
         self._save()
+
+    def _record_by_hand(self) -> None:
+        self.labeling.record_by_hand(self.datamodule.pool, self.datamodule.given_labels)
 
     def _refuse_unfinished(self) -> None:
         folder = self.folder
@@ -214,6 +223,12 @@ class Run:
             rank_zero_info(f"The finished run in {folder.path} was moved to {folder.set_aside()}.")
             return self._describe(finished=False)
         if info:
+            now = {"strategy": repr(self.callback.strategy), "seed": self.seed}
+            for name in (name for name in now if info.get(name) != now[name]):
+                raise ResumeError(
+                    f"{folder.path} holds an unfinished run with {name} {info.get(name)}; this one has {now[name]}, "
+                    "and would be credited with the other's picks. Set another `dirpath`, or move that folder away."
+                )
             self.datamodule.check_same_dataset(info["pool_size"], info["fingerprint"], f"The run in {folder.path}")
         rank_zero_info(f"{folder.path} has no checkpoint: the run starts again and replays the answers in its ledger.")
         return None
@@ -248,6 +263,7 @@ class Run:
                 f"shares would be shuffled otherwise. Call seed_everything({state['sampler_seed']}) first."
             )
         if self.folder is not None:
+            on_rank_zero(self.trainer, self.folder.lock)
             on_rank_zero(self.trainer, lambda: self.labeling.check_covers(pool))
             on_rank_zero(self.trainer, lambda: self._describe(finished=False))
         loop.shift_steps(*self.limits, start=self.step0)
@@ -274,7 +290,7 @@ class Run:
                 "labeled": len(pool.labeled),
                 "unlabeled": pool.num_unlabeled,
                 "rejected": len(pool.rejected),
-                "metrics": self._logged() or self._metrics,
+                "metrics": {**self._metrics, **self._logged()},
                 "seconds_fit": time.monotonic() - self._started,
                 "seconds_query": 0.0,
             }
@@ -288,7 +304,7 @@ class Run:
         if callback.budget is not None and len(pool.labeled) >= callback.budget:
             return f"the budget of {callback.budget} labels is spent."
         if pool.num_unlabeled == 0:
-            return "the pool is empty."
+            return f"the pool is empty ({len(pool.pending)} pending)." if len(pool.pending) else "the pool is empty."
         if rounds.out_of_time(self.trainer):
             return "the time is over."
 
@@ -317,10 +333,11 @@ class Run:
         trainer, callback, module = self.trainer, self.callback, self.trainer.lightning_module
         self.round += 1
         if callback.reset == "initial":
-            trainer.strategy.load_model_state_dict({"state_dict": self.initial.load(self.run_id)})
+            state = self.initial.load(self.run_id)
+            trainer.strategy.load_model_state_dict({"state_dict": state}, strict=module.strict_loading)
         elif callback.reset == "random":
             state = random_weights(module, callback.model_factory, self.seed + 7919 * self.round)
-            trainer.strategy.load_model_state_dict({"state_dict": state})
+            trainer.strategy.load_model_state_dict({"state_dict": state}, strict=module.strict_loading)
         if self.trainability is not None:
             self.trainability.restore(module)
         module.zero_grad(set_to_none=True)

@@ -16,6 +16,11 @@ from typing import Any
 from lightning_al import durable
 from lightning_al.exceptions import ResumeError, RunFolderError
 
+try:
+    import fcntl
+except ImportError:  # Windows: no lock there
+    fcntl = None  # type: ignore[assignment]
+
 VERSION = 1
 """Of run.json; a newer one is refused."""
 
@@ -86,6 +91,25 @@ class RunFolder:
             'round-003.csv'
         """
         return self.queries / f"round-{round:03d}.csv"
+
+    def lock(self) -> None:
+        """Keeps other processes from running in this folder, until this one ends or the object goes.
+
+        Raises:
+            RunFolderError: If another process runs here.
+        """
+        if fcntl is None:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        # A record lock: unlike `flock` it is not inherited by forked data loader workers, which outlive a kill.
+        self._lock = open(self.path / "run.lock", "a")  # noqa: SIM115 - held open as long as the run
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunFolderError(
+                f"Another process is running in {self.path} ({error}). Wait for it, end it, or set `dirpath=` to "
+                "another folder."
+            ) from error
 
     def write_rounds(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes rounds.csv: a row a round, with every logged metric, sorted by name.

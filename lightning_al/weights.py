@@ -122,4 +122,4 @@ def random_weights(model: nn.Module, factory: Callable[[], nn.Module] | None, se
                     module.reset_parameters()  # type: ignore[operator]
             return {name: value.detach().clone() for name, value in model.state_dict().items()}
         finally:
-            model.load_state_dict(kept)
+            model.load_state_dict(kept, strict=False)

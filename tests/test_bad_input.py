@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 
 import lightning_al
-from lightning_al import ActiveLearning, ActiveLearningDataModule, durable
+from lightning_al import ActiveLearning, ActiveLearningDataModule, Random, durable
 from lightning_al.exceptions import ActiveLearningError, LedgerError, PoolError, ResumeError, ScoringError
 from lightning_al.ledger import Ledger
 from lightning_al.oracles import Answers, DatasetOracle, Oracle, Query
@@ -124,6 +124,10 @@ def weighted(dataset: Any) -> Any:
     return DataLoader(dataset, batch_size=4, sampler=WeightedRandomSampler([1.0] * len(dataset), len(dataset)))
 
 
+class NeedsHead(Random):
+    needs = Needs(pool=frozenset({"head"}))
+
+
 def plain(**data: Any) -> dict[str, Any]:
     return {"data": PointsData(), "al": data}
 
@@ -147,6 +151,10 @@ EARLY: dict[str, tuple[dict[str, Any], str]] = {
     "initial twice": (
         {"al": {"initial": 9}},
         "`initial` is 9 on ActiveLearning and 8 on ActiveLearningDataModule: say it once",
+    ),
+    "needs that a run cannot give": (
+        {"al": {"strategy": NeedsHead()}},
+        r"NeedsHead needs \['head'\], which a run does not collect: it has dataset_indices, embeddings, probs",
     ),
     "seed twice": (
         {"al": {"seed": 5}, "data": ActiveLearningDataModule(PointsData(), initial=8, seed=3)},

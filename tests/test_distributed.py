@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -147,4 +146,3 @@ def test_spawned_ranks_and_what_their_parent_knows(one: Path, tmp_path: Path) ->
     history = json.loads(json.dumps(reports(tmp_path)[0]["history"]))
     assert parent["history"] == history
     assert [row["labeled"] for row in history] == [30, 55, 80]
-    assert os.getpid() != parent["pid"]

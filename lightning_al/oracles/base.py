@@ -66,7 +66,7 @@ class Answers:
     Args:
         labels: The label of each labeled dataset index; ``None`` for "the dataset's own target".
         rejected: Dataset indices that cannot be labeled (junk). They are never asked again.
-        pending: Dataset indices without an answer yet. They are asked again later.
+        pending: Dataset indices without an answer yet. They stay out of later queries.
 
     Raises:
         ValueError: If an index stands in two places.

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from scipy import stats
+from scipy import integrate, stats
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_al import ActiveLearning, ActiveLearningDataModule
@@ -82,6 +82,7 @@ def curve(make: Any, data: Any, trainer_args: dict[str, Any], plan: list[int], s
             check_val_every_n_epoch=trainer_args["max_epochs"],
         )
         trainer.fit(model, datamodule=ActiveLearningDataModule(data(), initial=initial, seed=seed))
+    assert [row["labeled"] for row in learning.history] == list(range(initial, budget + 1, query_size))
     return [100 * row["metrics"]["val_acc"] for row in learning.history]
 
 
@@ -108,7 +109,9 @@ def main() -> None:
             f"{strategy:16s} {np.round(curves[strategy].mean(0), 1).tolist()}  {time.time() - began:.0f} s", flush=True
         )
 
-    areas = {name: np.trapezoid(values, labels, axis=1) / (labels[-1] - labels[0]) for name, values in curves.items()}
+    areas = {
+        name: integrate.trapezoid(values, labels, axis=1) / (labels[-1] - labels[0]) for name, values in curves.items()
+    }
     print(f"\n{'strategy':16s} {'area':>7s} {'over Random, 95 % interval':>30s} {'p':>8s} {'seeds':>6s}")
     for name, area in areas.items():
         gain = area - areas["Random"]
