@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_debug
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
@@ -54,6 +55,12 @@ class Querying:
                 f"{strategy.name} needs {sorted(unknown | strategy.needs.target)}, which a run does not collect: it "
                 f"has {', '.join(sorted(COLLECTED))} of the pool and of the labeled samples."
             )
+        module = self.trainer.lightning_module
+        if not hasattr(module, "query_step") and not is_overridden("forward", module):
+            raise MisconfigurationException(
+                f"{type(module).__name__} has no `forward`, which a query calls to score the pool: define "
+                "`forward(x)` to return the logits, or a method `query_step(batch, batch_idx)` that does."
+            )
         if self.embedding_layer is not None:
             find_layer(self.trainer.lightning_module, self.embedding_layer)
         few = torch.arange(min(2, self.datamodule.pool.size))
@@ -77,11 +84,11 @@ class Querying:
         """
         candidates = self._candidates(round, size)
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
-        title = f"Round {round}: scoring {len(candidates):,} unlabeled"
+        title = f"Query for round {round}: scoring {len(candidates):,} unlabeled"
         scored = self._score(strategy, candidates, strategy.needs.pool, round, title)
         labeled = None
         if strategy.needs.labeled and len(self.datamodule.pool.labeled):
-            title = f"Round {round}: reading {len(self.datamodule.pool.labeled):,} labeled"
+            title = f"Query for round {round}: reading {len(self.datamodule.pool.labeled):,} labeled"
             labeled = self._score(strategy, self.datamodule.pool.labeled, strategy.needs.labeled, round, title).outputs
 
         def select() -> Tensor:

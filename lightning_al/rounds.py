@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -311,7 +312,8 @@ def _batches(
 ) -> Iterable[Any]:
     loader: DataLoader[Any] = datamodule.scoring_dataloader(indices)
     bar = trainer.progress_bar_callback
-    shown = bar is not None and getattr(bar, "is_enabled", False) and trainer.is_global_zero
+    # In a file each step of a bar would be a line.
+    shown = getattr(bar, "is_enabled", False) and trainer.is_global_zero and sys.stderr.isatty()
     for batch in tqdm(loader, desc=title, leave=False, disable=not shown, dynamic_ncols=True, unit="batch"):
         if trainer.received_sigterm:  # the pass may be long, and nothing of it is needed to go on
             raise SIGTERMException

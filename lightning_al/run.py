@@ -152,6 +152,10 @@ class Run:
         if best:
             rounds.load_weights(trainer, best)
         query = self._acquire(self.callback.strategy, self.round + 1, self._query_size())
+        if query is None:
+            self._say()
+            self._write_figures()
+            return False
         self.history[-1]["seconds_query"] = time.monotonic() - began
         self._say()
         on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
@@ -191,6 +195,11 @@ class Run:
             count = self.datamodule.initial_count()
             self.datamodule.unlabel_initial()
             query = self._acquire(self.callback.initial_strategy, 0, count)
+            if query is None:
+                raise MisconfigurationException(
+                    "No label came back for the first samples, so there is nothing to train on. Start again when the "
+                    "oracle has answers."
+                )
             on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
         else:
             given = self.datamodule.given_labels
@@ -209,7 +218,7 @@ class Run:
         if folder is not None and folder.is_unfinished and folder.checkpoint.exists():
             raise ResumeError(
                 f"{folder.path} holds an unfinished run. To go on with it: "
-                f"trainer.fit(..., ckpt_path={str(folder.checkpoint)!r}), or --ckpt_path last on the command line. "
+                f"trainer.fit(..., ckpt_path={str(folder.checkpoint)!r}), or --ckpt_path {folder.checkpoint}. "
                 "For a new run: ActiveLearning(dirpath=...), or move that folder away."
             )
 
@@ -348,8 +357,12 @@ class Run:
         self._started = time.monotonic()
 
     # -- the query
-    def _acquire(self, strategy: QueryStrategy, round: int, size: int) -> Query:
-        """Query, ask and label: afterwards the pool is that of ``round``; on any error it is as before."""
+    def _acquire(self, strategy: QueryStrategy, round: int, size: int) -> Query | None:
+        """Query, ask and label: afterwards the pool is that of ``round``; on any error it is as before.
+
+        Returns:
+            The query; None where all of it is pending, and then the pool is as before too.
+        """
         pool, preview = self.datamodule.pool, self.datamodule.preview
         recorded = on_rank_zero(self.trainer, lambda: self.labeling.recorded(round))
         if recorded is not None:
@@ -364,6 +377,12 @@ class Run:
         else:
             query = self.querying.pick(strategy, round, size)
         answers = on_rank_zero(self.trainer, lambda: self.labeling.ask(query))
+        if answers.pending and not answers.labels:
+            # A fit on the same labels would tell nothing. The run stays where its last checkpoint is: going on from
+            # there asks for the pending ones again.
+            path = "the run's last-round.ckpt" if self.folder is None else self.folder.checkpoint
+            rank_zero_info(f"No label came back: {len(answers.pending)} are pending. Go on later with ckpt_path={path}")
+            return None
         asked = query.dataset_indices.tolist()
         rejected, pending = set(answers.rejected), set(answers.pending)
         labeled = [index for index in asked if index in answers.labels]
@@ -409,5 +428,5 @@ def round_line(row: dict[str, Any], rounds_left: int) -> str:
     metrics = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
     seconds = rounds_left * (row["seconds_fit"] + row["seconds_query"])
     left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
-    spent = f"fit {row['seconds_fit']:.1f} s, query {row['seconds_query']:.1f} s{left if rounds_left > 0 else ''}"
+    spent = f"fit {row['seconds_fit']:.1f} s, query {row['seconds_query']:.1f} s{left if seconds >= 5 else ''}"
     return f"Round {row['round']}: {row['labeled']:,} labeled, {row['unlabeled']:,} unlabeled  {metrics}  ({spent})"

@@ -490,6 +490,7 @@ def test_without_logger_and_checkpoints(tmp_path: Path) -> None:
         "queries",
         "rounds.csv",
         "run.json",
+        "run.lock",
     }
     assert [r.dataset_index for r in Ledger(folder / "ledger.csv").read()] == data.pool.labeled.tolist()
     assert [p.name for p in tmp_path.iterdir()] == ["active_learning"]
@@ -533,7 +534,7 @@ def test_a_ledger_that_cannot_be_trusted_stops_a_new_start(tmp_path: Path, damag
         ledger = folder / "ledger.csv"
         ledger.write_text(ledger.read_text().replace(",initial,", ",Margin,", 1))
     before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-    data = wrapped(seed=1) if damage == "other initial" else wrapped()
+    data = wrapped(initial=[*range(8)]) if damage == "other initial" else wrapped()
     error, message = (LedgerError, "Row 1") if damage == "changed" else (ResumeError, "`initial` or `seed` differs")
     with pytest.raises(error, match=message):
         make_trainer(tmp_path, [ActiveLearning("Margin", 4, rounds=3)], enable_checkpointing=True).fit(

@@ -151,7 +151,7 @@ def test_bad_answers_leave_the_ledger_as_it_was(
     folder: RunFolder, answer: Any, error: type[Exception], message: str
 ) -> None:
     labeling = Labeling(Scripted(answer, Answers(labels={9: 1, 2: 0})), folder)
-    labeling.record_initial([5])
+    labeling.record_initial([5], {})
     before = files(folder)["ledger.csv"]
     with pytest.raises(error, match=message):
         labeling.ask(query(9, 2))
@@ -162,7 +162,7 @@ def test_bad_answers_leave_the_ledger_as_it_was(
 
 def test_a_full_disk_loses_no_answer_that_was_there(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     labeling = Labeling(Scripted(Answers(labels={9: 1, 2: 0}), Answers(labels={9: 1, 2: 0})), folder)
-    labeling.record_initial([5, 6])
+    labeling.record_initial([5, 6], {})
     before = files(folder)["ledger.csv"]
     write = os.write
     room = [10]
@@ -193,25 +193,25 @@ def _recorded(*indices: int) -> Any:
 
 # -- the first labels
 def test_initial_labels_are_recorded_once(folder: RunFolder) -> None:
-    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3])
+    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3], {})
     before = files(folder)
-    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3])
+    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3], {})
     assert files(folder) == before
     assert rows(folder) == [(i, 0, "initial", None, "") for i in (5, 1, 3)]
 
 
 def test_initial_labels_cut_by_a_kill_are_completed(folder: RunFolder) -> None:
-    Labeling(DatasetOracle(), folder).record_initial([5, 1])
-    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3])
+    Labeling(DatasetOracle(), folder).record_initial([5, 1], {})
+    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3], {})
     assert [row[0] for row in rows(folder)] == [5, 1, 3]
 
 
 @pytest.mark.parametrize("other", [[5, 2, 3], [1, 5, 3], [5]])
 def test_other_initial_labels_are_refused(folder: RunFolder, other: list[int]) -> None:
-    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3])
+    Labeling(DatasetOracle(), folder).record_initial([5, 1, 3], {})
     before = files(folder)
     with pytest.raises(ResumeError, match="initial labels are not those of this run: `initial` or `seed` differs"):
-        Labeling(DatasetOracle(), folder).record_initial(other)
+        Labeling(DatasetOracle(), folder).record_initial(other, {})
     assert files(folder) == before
 
 
@@ -227,7 +227,7 @@ def pool_of(labeled: list[int], rejected: list[int] = [], round: int = 1) -> Poo
 
 def test_a_ledger_covers_the_pool_or_is_refused(folder: RunFolder) -> None:
     labeling = Labeling(Scripted(Answers(labels={9: 1}, rejected=[7])), folder)
-    labeling.record_initial([5, 1])
+    labeling.record_initial([5, 1], {})
     labeling.ask(query(9, 7))
     Labeling(DatasetOracle(), folder).check_covers(pool_of([9], [7]))
     Labeling(DatasetOracle(), folder).check_covers(pool_of([], round=0))  # ahead of the checkpoint: replayed
@@ -238,7 +238,7 @@ def test_a_ledger_covers_the_pool_or_is_refused(folder: RunFolder) -> None:
 
 def test_without_a_folder_nothing_is_kept_or_compared() -> None:
     labeling = Labeling(Scripted(Answers(labels={9: 1})), None)
-    labeling.record_initial([5])
+    labeling.record_initial([5], {})
     assert labeling.ask(query(9)).labels == {9: 1}
     assert labeling.recorded(1) is None
     labeling.check_covers(pool_of([3]))

@@ -392,7 +392,8 @@ def test_a_run_that_starts_again_keeps_its_first_labels(changed: dict[str, int],
     before = snapshot(broken)
     data = ActiveLearningDataModule(runs.FewDigits(), **{"initial": 30, **changed})
 
-    with pytest.raises(ResumeError, match="`initial` or `seed` differs"):
+    message = "unfinished run with seed 0; this one has 1" if "seed" in changed else "`initial` or `seed` differs"
+    with pytest.raises(ResumeError, match=message):
         runs.fit(data=data)
 
     assert snapshot(broken) == before

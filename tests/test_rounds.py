@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_al import ActiveLearning, ActiveLearningDataModule, Answers, DatasetOracle, Query
 from lightning_al.exceptions import ResumeError
 from lightning_al.ledger import Ledger
+from lightning_al.run_folder import RunFolder
 from tests._helpers.rounds_fixtures import Net, PointsData
 
 pytestmark = pytest.mark.lightning_compat
@@ -236,3 +237,41 @@ def test_metrics_logged_before_a_resume_are_in_the_rounds_row(tmp_path: Path) ->
     with pytest.raises(KeyError, match="killed"):
         run_once(tmp_path / "cut", DiesInEpoch2())
     assert run_once(tmp_path / "cut", Net(), tmp_path / "cut" / "epoch=1.ckpt") == pytest.approx(whole)
+
+
+class AwayAtFirst(DatasetOracle):
+    """Answers nothing the first time it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    def label(self, query: Query) -> Answers:
+        self.asked.append(query.dataset_indices.tolist())
+        return Answers(pending=self.asked[0]) if len(self.asked) == 1 else super().label(query)
+
+
+def test_where_no_label_comes_back_the_run_ends_and_asks_for_the_same_ones_when_it_goes_on(tmp_path: Path) -> None:
+    oracle = AwayAtFirst()
+    waiting = fit(tmp_path, Net(), ActiveLearningDataModule(PointsData(), initial=8), oracle=oracle, rounds=3)
+    assert [row["labeled"] for row in waiting.history] == [8]
+    assert len(waiting.pool.pending) == 0
+    assert RunFolder(tmp_path / "run").is_unfinished
+    path = tmp_path / "run" / "last-round.ckpt"
+    data = ActiveLearningDataModule(PointsData(), initial=8)
+    resumed = fit(tmp_path, Net(), data, oracle=oracle, rounds=3, ckpt_path=path)
+    assert [row["labeled"] for row in resumed.history] == [8, 12, 16]
+    assert oracle.asked[0] == oracle.asked[1] == resumed.pool.labeled[8:12].tolist()
+
+
+class WithoutForward(Net):
+    forward = LightningModule.forward
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self.head(torch.tanh(self.body(batch[0]))), batch[1])
+
+
+def test_a_model_without_forward_is_refused_before_it_is_fitted(tmp_path: Path) -> None:
+    model = WithoutForward()
+    with pytest.raises(MisconfigurationException, match=r"WithoutForward has no `forward`.*query_step"):
+        fit(tmp_path, model, ActiveLearningDataModule(PointsData(), initial=8), "Margin")
+    assert model.seen == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import gc
 import hashlib
 import json
 import os
@@ -374,3 +375,24 @@ def test_a_kill_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
         assert info == {"version": 1, "strategy": "new" if moment == "renamed" else "old"}
         folder.write_run({"strategy": "next"})  # what the kill left behind does not pile up
         assert names(folder) == ["run.json"]
+
+
+def test_a_folder_is_locked_against_other_processes_until_the_holder_ends(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from lightning_al.exceptions import RunFolderError\n"
+        "from lightning_al.run_folder import RunFolder\n"
+        "try: RunFolder(sys.argv[1]).lock()\n"
+        "except RunFolderError as error: print(error)\n"
+        "else: print('free')"
+    )
+
+    def other() -> str:
+        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True).stdout
+
+    holder = RunFolder(tmp_path)
+    holder.lock()
+    assert other().startswith(f"Another process is running in {tmp_path}")
+    del holder
+    gc.collect()
+    assert other().strip() == "free"

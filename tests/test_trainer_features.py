@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -439,7 +440,10 @@ def test_loggers_keep_one_run_with_a_growing_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bar", [TQDMProgressBar, RichProgressBar])
-def test_progress_bars_show_each_round(tmp_path: Path, bar: type[Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_bars_show_each_round(
+    tmp_path: Path, bar: type[Any], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # the query's bar is for terminals only
     totals: list[int] = []
 
     class Watch(Callback):

@@ -66,7 +66,8 @@ class Answers:
     Args:
         labels: The label of each labeled dataset index; ``None`` for "the dataset's own target".
         rejected: Dataset indices that cannot be labeled (junk). They are never asked again.
-        pending: Dataset indices without an answer yet. They stay out of later queries.
+        pending: Dataset indices without an answer yet. They are not asked in later rounds; where
+            a whole query is pending the run ends, and asks for them again when it goes on.
 
     Raises:
         ValueError: If an index stands in two places.
