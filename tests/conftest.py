@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
+
+# The processes that tests start inherit both. One thread: equal sums in each. And a shell that runs the tests in its
+# background makes them ignore Ctrl-C, which some of them send.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
