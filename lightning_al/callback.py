@@ -11,13 +11,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import Dataset
 
+from lightning_al.checkpoints import keep_best
 from lightning_al.checks import NOTHING_LABELED, STATE_KEY, check_numbers, check_trainer
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of, plain_amount
 from lightning_al.exceptions import ResumeError
 from lightning_al.oracles import DatasetOracle, Oracle
 from lightning_al.pool import Pool
-from lightning_al.rounds import RoundLoop, is_lightning_trainer, keep_best, unwrap_data, wrap_data
+from lightning_al.rounds import RoundLoop, is_lightning_trainer, unwrap_data, wrap_data
 from lightning_al.run import Run
 from lightning_al.run_folder import RunFolder, check_readable
 from lightning_al.scoring import OutputKind
@@ -143,7 +144,7 @@ class ActiveLearning(Callback):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One row a round: round, labeled, unlabeled, rejected, metrics, seconds_fit, seconds_query."""
+        """One row a round: round, labeled, unlabeled, pending, rejected, metrics, seconds_fit, seconds_query."""
         elsewhere = self._run_folder.read() if self._run is None else None
         if elsewhere is not None:  # the run was one of processes that this one spawned
             return RunFolder(elsewhere).read_rounds()

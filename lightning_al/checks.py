@@ -1,4 +1,4 @@
-"""Whether a run can work: the trainer with its callbacks, and the callback's numbers with the data's."""
+"""Whether a run can work as it was set up: the trainer with its callbacks, the callback's numbers with the data's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of
+from lightning_al.oracles import DatasetOracle, Oracle
 
 if TYPE_CHECKING:
     from lightning_al.callback import ActiveLearning
@@ -51,6 +53,18 @@ def check_numbers(callback: ActiveLearning, datamodule: ActiveLearningDataModule
             f"`initial={initial}`, or leave out `initial_strategy`."
         )
     datamodule.check_batches(initial)
+
+
+def warn_of_unasked_labels(oracle: Oracle, datamodule: ActiveLearningDataModule) -> None:
+    """Warn where somebody is to label, and the first labels are the dataset's own all the same."""
+    initial = datamodule.initial_count()
+    if isinstance(oracle, DatasetOracle) or not initial:
+        return
+    count = f" and their number, `initial={initial}`" if isinstance(datamodule.initial, list) else ""
+    rank_zero_warn(
+        f"The first {initial} labels are the dataset's own targets: {type(oracle).__name__} is not asked for them. To "
+        f"have them asked too, say ActiveLearning(initial_strategy='Random'){count}."
+    )
 
 
 def check_trainer(trainer: Trainer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,44 +11,22 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from lightning_al.dataset import count_of, fingerprint, labeled_subset, plain_amount, training_dataset
+from lightning_al.dataset import count_of, find_pool_dataset, fingerprint, plain_amount, training_dataset
 from lightning_al.exceptions import PoolError, ResumeError
+from lightning_al.labels import check_kinds, labeled_subset, target_of
+from lightning_al.loaders import scoring_loader, training_loader
 from lightning_al.pool import Pool
 from lightning_al.run_folder import RunFolder
 from lightning_al.spawned import SharedPath, pool_of
-
-# Only what the user overrode is forwarded: Lightning asks `is_overridden(name, datamodule)`.
-_FORWARDED_HOOKS = (
-    "prepare_data",
-    "val_dataloader",
-    "test_dataloader",
-    "predict_dataloader",
-    "on_exception",
-    "on_before_batch_transfer",
-    "transfer_batch_to_device",
-    "on_after_batch_transfer",
-)
-_LOADER_ARGUMENTS = (
-    "num_workers",
-    "collate_fn",
-    "pin_memory",
-    "timeout",
-    "worker_init_fn",
-    "multiprocessing_context",
-    "generator",
-    "prefetch_factor",
-    "persistent_workers",
-    "pin_memory_device",
-    "in_order",
-)
+from lightning_al.transparent import TransparentDataModule
 
 
-class ActiveLearningDataModule(LightningDataModule):
+class ActiveLearningDataModule(TransparentDataModule):
     """Wraps a LightningDataModule and tracks which training samples are labeled.
 
     The train loader gives only the labeled samples; every other loader, hook and attribute is the wrapped
@@ -75,52 +53,6 @@ class ActiveLearningDataModule(LightningDataModule):
         10
     """
 
-    def __init__(
-        self,
-        datamodule: LightningDataModule,
-        *,
-        initial: int | float | list[int] = 100,
-        pool_dataset: Dataset[Any] | None = None,
-        seed: int = 0,
-    ) -> None:
-        if not isinstance(datamodule, LightningDataModule):
-            other = "pytorch_lightning" in {base.__module__.split(".")[0] for base in type(datamodule).__mro__}
-            hint = " Import it from lightning.pytorch: the two packages do not mix." if other else ""
-            raise ValueError(
-                "Expected `datamodule` to be a lightning.pytorch.LightningDataModule, but got a "
-                f"{type(datamodule).__qualname__}.{hint}"
-            )
-        if isinstance(datamodule, ActiveLearningDataModule):
-            raise ValueError("The datamodule is an ActiveLearningDataModule already: pass the plain one.")
-        initial = plain_amount(initial)
-        count_of(initial, 1 << 62, "initial")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise ValueError(f"Expected `seed` to be a whole number, but got {seed!r}.")
-        super().__init__()
-        # What Lightning's constructor set and the wrapped datamodule has too (hyperparameters, flags) is the latter's.
-        for name in vars(self).keys() & vars(datamodule).keys():
-            del self.__dict__[name]
-        # Past `__setattr__`, which would give `seed` and the like to a wrapped datamodule that has its own.
-        self.__dict__ |= {
-            "datamodule": datamodule,
-            "initial": initial,
-            "seed": seed,
-            "given_pool_dataset": pool_dataset,
-            "fingerprint": "",
-            "_dataset": None,
-            "_scored": None,
-            "_pool": None,
-            "_labels": {},
-            "_set_up": set(),
-            "_run_folder": SharedPath(),
-            "_live_in": 0,
-        }
-        for name in _FORWARDED_HOOKS:
-            if is_overridden(name, datamodule):
-                setattr(self, name, getattr(datamodule, name))
-
-    # -- transparency
-    datamodule: LightningDataModule
     initial: int | float | list[int]
     seed: int
     given_pool_dataset: Dataset[Any] | None
@@ -129,33 +61,32 @@ class ActiveLearningDataModule(LightningDataModule):
     _scored: Dataset[Any]
     _pool: Pool | None
     _labels: dict[int, Any]
-    _set_up: set[str]
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "datamodule" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.__dict__["datamodule"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # The Tuner's `scale_batch_size` and CLI links set attributes on what the trainer knows: this wrapper.
-        inner = self.__dict__.get("datamodule")
-        own = name in self.__dict__ or hasattr(type(self), name)
-        its = inner is not None and not name.startswith("_") and (name in vars(inner) or hasattr(type(inner), name))
-        if its and not own:
-            setattr(inner, name, value)
-        else:
-            super().__setattr__(name, value)
-
-    @property
-    def trainer(self) -> Any:
-        """The trainer, the same for the wrapped datamodule."""
-        return self._trainer
-
-    @trainer.setter
-    def trainer(self, trainer: Any) -> None:
-        self.__dict__["_trainer"] = trainer
-        if "datamodule" in self.__dict__:
-            self.datamodule.trainer = trainer
+    def __init__(
+        self,
+        datamodule: LightningDataModule,
+        *,
+        initial: int | float | list[int] = 100,
+        pool_dataset: Dataset[Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(datamodule)
+        initial = plain_amount(initial)
+        count_of(initial, 1 << 62, "initial")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"Expected `seed` to be a whole number, but got {seed!r}.")
+        self.__dict__ |= {
+            "initial": initial,
+            "seed": seed,
+            "given_pool_dataset": pool_dataset,
+            "fingerprint": "",
+            "_dataset": None,
+            "_scored": None,
+            "_pool": None,
+            "_labels": {},
+            "_run_folder": SharedPath(),
+            "_live_in": 0,
+        }
 
     # -- the pool
     @property
@@ -178,19 +109,15 @@ class ActiveLearningDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Set up the wrapped datamodule, once until it is torn down, and, for ``"fit"``, the pool."""
-        if stage not in self._set_up:  # a script's own `setup("fit")`, then the trainer's: a split is drawn once
-            self.datamodule.setup(stage)
-            self._set_up.add(stage)
+        super().setup(stage)
         if stage == "fit":
             self.setup_pool()
 
-    def teardown(self, stage: str) -> None:
-        """Tear down the wrapped datamodule."""
-        self._set_up.discard(stage)
-        self.datamodule.teardown(stage)
-
-    def setup_pool(self) -> None:
+    def setup_pool(self, remedy: str | None = None) -> None:
         """Find the training set and label the initial samples; the wrapped datamodule is set up already.
+
+        Args:
+            remedy: How the user gives samples without augmentation, where the callback made this wrapper.
 
         Raises:
             MisconfigurationException: The training data are not one DataLoader over a map-style dataset without a
@@ -202,7 +129,7 @@ class ActiveLearningDataModule(LightningDataModule):
         self._run_folder.write(None)  # of an earlier run
         dataset = training_dataset(self.datamodule.train_dataloader())
         size = len(cast(Any, dataset))
-        pool_dataset = self._find_pool_dataset(dataset, size)
+        pool_dataset = find_pool_dataset(self.given_pool_dataset, self.datamodule, dataset)
         pool = Pool(size)
         if isinstance(self.initial, list):
             try:
@@ -215,10 +142,11 @@ class ActiveLearningDataModule(LightningDataModule):
         self._dataset, self._scored, self._pool = dataset, pool_dataset, pool
         self.fingerprint, changing = fingerprint(pool_dataset)
         if changing:
+            inner = type(self.datamodule).__name__
+            remedy = remedy or f"a method `pool_dataset()` on {inner}, or ActiveLearningDataModule(pool_dataset=...)"
             rank_zero_warn(
                 "Reading the same training sample twice gave two different samples, so the training set looks "
-                "augmented, and the pool would be scored with augmentation. Give the samples without it: a method "
-                f"`pool_dataset()` on {type(self.datamodule).__name__}, or ActiveLearningDataModule(pool_dataset=...)."
+                f"augmented, and the pool would be scored with augmentation. Give the samples without it: {remedy}."
             )
 
     def initial_count(self, size: int | None = None) -> int:
@@ -230,25 +158,6 @@ class ActiveLearningDataModule(LightningDataModule):
         rejected = self.pool.rejected
         self._pool = Pool(self.pool.size)
         self._pool.reject(rejected)
-
-    def _find_pool_dataset(self, dataset: Dataset[Any], size: int) -> Dataset[Any]:
-        found = self.given_pool_dataset
-        method = getattr(self.datamodule, "pool_dataset", None)
-        if found is None and method is not None:
-            found = method() if callable(method) else method
-        if found is None:
-            return dataset
-        if not hasattr(found, "__len__") or not hasattr(found, "__getitem__"):
-            raise MisconfigurationException(
-                "Expected `pool_dataset` to be a map-style dataset, with `__getitem__` and `__len__`, but got a "
-                f"{type(found).__name__}."
-            )
-        if len(cast(Any, found)) != size:
-            raise MisconfigurationException(
-                f"`pool_dataset` has {len(cast(Any, found))} samples and the training set {size}: they must be the "
-                "same samples in the same order, the pool's without augmentation."
-            )
-        return found
 
     def labeled_indices(self) -> Tensor:
         """Dataset indices with a label, in the order they came ``(L,)``, int64."""
@@ -280,6 +189,21 @@ class ActiveLearningDataModule(LightningDataModule):
             # Plain numbers for tensors and arrays: what a checkpoint may hold and any batch can take.
             self._labels.update({i: plain_amount(label) for i, label in own if label is not None})
 
+    def check_labels(self, labels: Mapping[int, Any]) -> None:
+        """Raise where new labels are of another kind than the targets that they will share batches with.
+
+        One training sample is read to see: a labeled one, or the first of the new ones where there is none yet.
+
+        Raises:
+            ValueError: A label is text where the dataset's targets are numbers, or the like.
+        """
+        given = {index: label for index, label in labels.items() if label is not None}
+        if given:
+            index = [*self.pool.labeled[:1].tolist(), *given][0]
+            with isolate_rng():  # its augmentation must not reach the coming fit
+                sample = labeled_subset(self._dataset, [index], self._labels)[0]
+            check_kinds(given, index, target_of(sample))
+
     @property
     def given_labels(self) -> dict[int, Any]:
         """The labels that take the place of the dataset's own targets, by dataset index."""
@@ -300,15 +224,7 @@ class ActiveLearningDataModule(LightningDataModule):
                 "would name others. Split the data once, in `setup`, not in `train_dataloader`."
             )
         self._check_batches(len(pool.labeled), loader)
-        subset = labeled_subset(dataset, pool.labeled.tolist(), self._labels)
-        shuffle = not isinstance(loader.sampler, torch.utils.data.SequentialSampler)
-        return DataLoader(
-            subset,
-            batch_size=loader.batch_size,
-            shuffle=shuffle,
-            drop_last=loader.drop_last,
-            **_arguments(loader),
-        )
+        return training_loader(loader, labeled_subset(dataset, pool.labeled.tolist(), self._labels))
 
     def check_batches(self, labels: int) -> None:
         """Raise where a fit on that many labels would have no batch.
@@ -335,11 +251,7 @@ class ActiveLearningDataModule(LightningDataModule):
     def scoring_dataloader(self, indices: Tensor) -> DataLoader[Any]:
         """A loader over the pool dataset's samples at ``indices``, in that order, without augmentation."""
         loader = cast("DataLoader[Any]", self.datamodule.train_dataloader())
-        arguments = _arguments(loader) | {"persistent_workers": False}
-        arguments.pop("generator", None)  # a draw from it would change the coming fit's shuffle
-        if "in_order" in arguments:
-            arguments["in_order"] = True  # a score belongs to the sample at its place
-        return DataLoader(self._scored, batch_size=loader.batch_size, sampler=_InOrder(indices), **arguments)
+        return scoring_loader(loader, self._scored, indices)
 
     def scoring_batch_size(self) -> int:
         """Samples in a batch of :meth:`scoring_dataloader`."""
@@ -387,26 +299,3 @@ class ActiveLearningDataModule(LightningDataModule):
             raise ResumeError(f"{source} is of a dataset with {size} samples; this one has {self.pool.size}.")
         if fingerprint and self.fingerprint and fingerprint != self.fingerprint:
             raise ResumeError(f"{source} is of another dataset: as many samples ({size}), but not the same ones.")
-
-
-class _InOrder(Sampler[int]):
-    """Gives dataset indices straight from a tensor: no list of ten million, no lookup through a subset."""
-
-    def __init__(self, indices: Tensor) -> None:
-        self.indices = indices
-
-    def __iter__(self) -> Iterator[int]:
-        for block in self.indices.split(1 << 16):
-            yield from block.tolist()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-def _arguments(loader: DataLoader[Any]) -> dict[str, Any]:
-    arguments = {name: getattr(loader, name) for name in _LOADER_ARGUMENTS if hasattr(loader, name)}
-    if not loader.num_workers:
-        arguments.pop("prefetch_factor", None)
-    if not arguments.get("pin_memory_device"):
-        arguments.pop("pin_memory_device", None)
-    return arguments

@@ -1,4 +1,4 @@
-"""The training set as active learning sees it: one map-style dataset, a labeled part of it, its fingerprint."""
+"""The training set as active learning sees it: one map-style dataset, amounts of its samples, its fingerprint."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -21,7 +22,6 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
-    Subset,
 )
 
 
@@ -120,73 +120,27 @@ def training_dataset(loader: Any) -> Dataset[Any]:
     return dataset
 
 
-class LabeledSubset(Subset[Any]):
-    """The labeled samples; where an oracle gave a label, it takes the place of the dataset's own target."""
+def find_pool_dataset(given: Any, datamodule: LightningDataModule, training_set: Dataset[Any]) -> Dataset[Any]:
+    """The training samples as they are scored: those given, the datamodule's ``pool_dataset()``, or the training set.
 
-    def __init__(self, dataset: Dataset[Any], indices: Sequence[int], labels: Mapping[int, Any]) -> None:
-        super().__init__(dataset, indices)
-        self.labels = dict(labels)  # as the dataset's own targets are, from the first time each is read
-
-    def __getitem__(self, position: Any) -> Any:
-        index = self.indices[position]
-        sample = self.dataset[index]
-        if index not in self.labels:
-            return sample
-        label = self.labels[index]
-        if type(sample) is not tuple or len(sample) != 2:
-            return with_label(sample, label)
-        if type(label) is not type(sample[1]):
-            label = self.labels[index] = like(label, sample[1])
-        return sample[0], label
-
-    def __getitems__(self, positions: list[int]) -> list[Any]:
-        return [self[position] for position in positions]
-
-
-def labeled_subset(dataset: Dataset[Any], indices: Sequence[int], labels: Mapping[int, Any]) -> Subset[Any]:
-    """The samples at ``indices``: torch's own subset, at its own speed, unless an oracle gave labels of its own."""
-    return LabeledSubset(dataset, indices, labels) if labels else Subset(dataset, indices)
-
-
-def with_label(sample: Any, label: Any) -> Any:
-    """A sample with another target: the second of a tuple or list; put behind a sample that has none.
-
-    Where the sample has a target of its own the label becomes one of its kind, so that both fit into one batch.
-
-    Example:
-        >>> with_label((1.5, 0, "a.png"), 7)
-        (1.5, 7, 'a.png')
-        >>> with_label(1.5, 7)
-        (1.5, 7)
+    Raises:
+        MisconfigurationException: It is no map-style dataset, or has another length than the training set.
     """
-    if isinstance(sample, (tuple, list)):
-        changed = list(sample)
-        changed[1:2] = [like(label, sample[1]) if len(sample) > 1 else label]
-        if isinstance(sample, list):
-            return changed
-        # a namedtuple's type takes its fields one by one
-        return type(sample)(*changed) if hasattr(sample, "_fields") and len(sample) > 1 else tuple(changed)
-    if isinstance(sample, Mapping):
-        key = next((k for k in ("label", "labels", "target", "targets") if k in sample), "label")
-        return {**sample, key: like(label, sample.get(key))}
-    return sample, label
-
-
-def like(label: Any, target: Any) -> Any:
-    """A label as the dataset's own target is: a tensor, an array or a number of the same type.
-
-    Example:
-        >>> like(3, torch.tensor(0.0)), like(3, 0.5), like("weed", 2)
-        (tensor(3.), 3.0, 'weed')
-    """
-    number = isinstance(label, (bool, int, float, list))
-    if isinstance(target, Tensor) and number:
-        return torch.as_tensor(label, dtype=target.dtype, device=target.device)
-    if isinstance(target, (np.ndarray, np.generic)) and number:
-        return np.asarray(label, dtype=target.dtype)[()]
-    if isinstance(target, float) and isinstance(label, (bool, int)):
-        return float(label)
-    return label
+    own = getattr(datamodule, "pool_dataset", None)
+    found = given if given is not None else own() if callable(own) else own
+    if found is None:
+        return training_set
+    if not hasattr(found, "__len__") or not hasattr(found, "__getitem__"):
+        raise MisconfigurationException(
+            "Expected `pool_dataset` to be a map-style dataset, with `__getitem__` and `__len__`, but got a "
+            f"{type(found).__name__}."
+        )
+    if len(found) != len(cast(Any, training_set)):
+        raise MisconfigurationException(
+            f"`pool_dataset` has {len(found)} samples and the training set {len(cast(Any, training_set))}: they must "
+            "be the same samples in the same order, the pool's without augmentation."
+        )
+    return cast("Dataset[Any]", found)
 
 
 def fingerprint(dataset: Dataset[Any], samples: int = 8) -> tuple[str, bool]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -25,6 +25,8 @@ INITIAL = "initial"
 BY_HAND = "by hand"
 """The ledger's strategy of what the datamodule's ``label`` and ``reject`` were called with."""
 
+_ANSWERED: tuple[Literal["labeled", "rejected"], ...] = ("labeled", "rejected")
+
 
 class Labeling:
     """Puts queries to an oracle and keeps both in the run's folder; runs on one process only.
@@ -32,11 +34,18 @@ class Labeling:
     Args:
         oracle: Who answers.
         folder: Where queries and answers are kept; None keeps nothing.
+        check_labels: Raises where labels by dataset index do not fit the data; None takes any.
     """
 
-    def __init__(self, oracle: Oracle, folder: RunFolder | None) -> None:
+    def __init__(
+        self,
+        oracle: Oracle,
+        folder: RunFolder | None,
+        check_labels: Callable[[Mapping[int, Any]], None] | None = None,
+    ) -> None:
         self.oracle = oracle
         self.folder = folder
+        self.check_labels = check_labels
         self.ledger = None if folder is None else Ledger(folder.ledger_path)
         self._rows: list[LedgerRow] | None = None
 
@@ -75,7 +84,8 @@ class Labeling:
         """Record a query, ask what the ledger does not know yet, record the answers.
 
         Raises:
-            ValueError: The oracle's answers do not belong to the query; nothing is recorded.
+            ValueError: The oracle's answers do not belong to the query, or its labels not to the data; none is
+                recorded.
             LedgerError: The ledger cannot be written, or was changed.
         """
         asked = query.dataset_indices.tolist()
@@ -95,6 +105,8 @@ class Labeling:
                     f"but got a {type(answers).__name__}."
                 )
             answers.check(rest)
+            if self.check_labels is not None:
+                self.check_labels(answers.labels)
             self._append(rest, answers)
         for index, row in known.items():
             if row.rejected:
@@ -127,8 +139,8 @@ class Labeling:
         known = {row.dataset_index for row in rows}
         added = [
             LedgerRow(i, n, BY_HAND, None, _answer(i, labels) if status == "labeled" else REJECTED, _now())
-            for status, indices in (("labeled", pool.labeled), ("rejected", pool.rejected))
-            for i, n in zip(indices.tolist(), pool.rounds(status).tolist(), strict=True)  # type: ignore[arg-type]
+            for status in _ANSWERED
+            for i, n in _answered(pool, status)
             if i not in known
         ]
         self._write(added)
@@ -141,9 +153,9 @@ class Labeling:
         """
         if self.ledger is None:
             return
-        for status, indices in (("labeled", pool.labeled), ("rejected", pool.rejected)):
+        for status in _ANSWERED:
             rows = [r for r in self.rows if r.round <= pool.round and r.rejected == (status == "rejected")]
-            held = list(zip(indices.tolist(), pool.rounds(status).tolist(), strict=True))  # type: ignore[arg-type]
+            held = _answered(pool, status)
             if sorted((r.dataset_index, r.round) for r in rows) != sorted(held):
                 raise ResumeError(
                     f"The checkpoint has {len(held)} samples {status} up to round {pool.round} and the ledger "
@@ -159,7 +171,8 @@ class Labeling:
         first = query.dataset_indices[:64].tolist()
         captions = [f"{i}" if query.scores is None else f"{i} | {query.scores[n]:.3f}" for n, i in enumerate(first)]
         shown = f"{len(query)} samples" if len(first) == len(query) else f"the first {len(first)} of {len(query)}"
-        title = f"Round {query.round}: asked by {query.strategy}, {shown}"
+        below = "dataset index" if query.scores is None else "dataset index | score"
+        title = f"Round {query.round}: asked by {query.strategy}, {shown} ({below})"
         with telling_of_failures("the contact sheet"), isolate_rng():
             images = [query.preview(index) for index in first]
             contact_sheet(images, captions, self.folder.query_path(query.round).with_suffix(".png"), title)
@@ -190,6 +203,12 @@ def _answer(index: int, labels: Mapping[int, Any]) -> str:
     return encode_label(labels[index]) if index in labels else ""
 
 
+def _answered(pool: Pool, status: Literal["labeled", "rejected"]) -> list[tuple[int, int]]:
+    """Each dataset index of a status with its round."""
+    indices = pool.labeled if status == "labeled" else pool.rejected
+    return list(zip(indices.tolist(), pool.rounds(status).tolist(), strict=True))
+
+
 def _part(query: Query, positions: list[int]) -> Query:
     def rows(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[positions]
@@ -198,11 +217,11 @@ def _part(query: Query, positions: list[int]) -> Query:
     return Query(chosen, query.round, query.strategy, rows(query.scores), rows(query.probs), query.preview)
 
 
-def as_query(round: int, recorded: RecordedQuery, preview: object) -> Query:
+def as_query(round: int, recorded: RecordedQuery, preview: Callable[[int], Any]) -> Query:
     """A recorded query as a query again."""
     scores = None if recorded.scores is None else torch.tensor(recorded.scores, dtype=torch.float64)
     indices = torch.tensor(recorded.dataset_indices, dtype=torch.int64)
-    return Query(indices, round, recorded.strategy, scores, None, preview)  # type: ignore[arg-type]
+    return Query(indices, round, recorded.strategy, scores, None, preview)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.rank_zero import rank_zero_debug
+from lightning.pytorch.utilities.rank_zero import rank_zero_debug, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from lightning_al.exceptions import ActiveLearningError
 from lightning_al.oracles import Query
 from lightning_al.ranks import on_rank_zero
 from lightning_al.rounds import query_machine
-from lightning_al.scoring import NotFiniteError, OutputKind, Scored, score_pool
+from lightning_al.scoring import NotFiniteError, OutputKind, Scored, look_like_probs, score_pool
 from lightning_al.strategies.base import QueryStrategy, ScoreStrategy
 
 COLLECTED = frozenset({"probs", "embeddings", "dataset_indices"})
@@ -64,9 +66,11 @@ class Querying:
         if self.embedding_layer is not None:
             find_layer(self.trainer.lightning_module, self.embedding_layer)
         few = torch.arange(min(2, self.datamodule.pool.size))
+        needs = strategy.needs.pool | strategy.needs.labeled
+        returned: list[Any] = []
         try:
             with eager():  # nothing is compiled for a batch of two
-                self._score(strategy, few, strategy.needs.pool | strategy.needs.labeled, 0, "Checking the query")
+                self._score(strategy, few, needs, 0, "Checking the query", returned.append)
         except NotFiniteError:
             pass  # a model may become finite by training
         except ActiveLearningError:  # another rank's too: on a rank that is well it has no closer name
@@ -74,6 +78,12 @@ class Querying:
         except Exception as error:
             # It may need what `on_train_start` prepares: the query itself will tell.
             rank_zero_debug(f"The model could not score two samples before its first fit: {error!r}")
+        if self.outputs == "logits" and "probs" in needs and returned and all(map(look_like_probs, returned)):
+            rank_zero_warn(
+                f"What {type(module).__name__} returns to be scored looks like probabilities (no value is negative, "
+                "each row sums to 1), and a second softmax would flatten them and change which samples are asked: say "
+                "ActiveLearning(outputs='probs')."
+            )
 
     def pick(self, strategy: QueryStrategy, round: int, size: int) -> Query:
         """The query of a round.
@@ -96,7 +106,7 @@ class Querying:
                 picked = strategy.select_from_scores(scored.scores, size, generator=generator)
             else:
                 picked = strategy.select(scored.outputs, size, labeled=labeled, generator=generator)
-            return _checked(picked, size, len(candidates), strategy)
+            return checked_picks(picked, size, len(candidates), strategy)
 
         with isolate_rng():
             picked = on_rank_zero(self.trainer, select)
@@ -120,19 +130,34 @@ class Querying:
         drawn = torch.randperm(len(unlabeled), generator=generator, dtype=torch.int32)[:most]
         return unlabeled[drawn.sort().values]
 
-    def _score(self, strategy: QueryStrategy, indices: Tensor, needs: frozenset[str], round: int, title: str) -> Scored:
+    def _score(
+        self,
+        strategy: QueryStrategy,
+        indices: Tensor,
+        needs: frozenset[str],
+        round: int,
+        title: str,
+        look: Callable[[Any], None] = lambda returned: None,
+    ) -> Scored:
+        """Run the model over samples; ``look`` is shown all that it returns."""
         with query_machine(self.trainer, self.datamodule, self.seed + round, title) as machine:
+
+            def step(batch: Any, number: int) -> Any:
+                returned = machine.step(batch, number)
+                look(returned)
+                return returned
+
             return score_pool(
                 strategy,
                 indices.long() if "dataset_indices" in needs else indices,
-                machine,
+                replace(machine, step=step),
                 kind=self.outputs,
                 needs=needs - {"dataset_indices"},
                 embedding_layer=self.embedding_layer,
             )
 
 
-def _checked(given: Any, size: int, candidates: int, strategy: QueryStrategy) -> Tensor:
+def checked_picks(given: Any, size: int, candidates: int, strategy: QueryStrategy) -> Tensor:
     """What a strategy picked, on the CPU, where it keeps to what it was asked."""
     wanted = f"Expected {strategy.name}.select to return {size} different pool positions from 0 to {candidates - 1}"
     if not isinstance(given, Tensor) or given.dtype not in (torch.int64, torch.int32) or given.ndim != 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lightning.pytorch import Trainer
 
@@ -26,4 +26,4 @@ def on_rank_zero(trainer: Trainer, act: Callable[[], T]) -> T:
         raise error
     if message is not None:
         raise ActiveLearningError(f"The first rank failed: {message}")
-    return result  # type: ignore[no-any-return]
+    return cast(T, result)

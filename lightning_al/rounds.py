@@ -6,9 +6,8 @@ Each private name used here is exercised by the tests on every supported minor o
 from __future__ import annotations
 
 import copy
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +17,8 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import BaseFinetuning, Checkpoint, ModelCheckpoint, Timer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from lightning_al.datamodule import ActiveLearningDataModule
@@ -163,16 +159,17 @@ def wrap_data(trainer: Trainer, **arguments: Any) -> ActiveLearningDataModule:
     """Wrap the plain datamodule or dataloaders of a running fit; the wrapped datamodule is set up already."""
     source = trainer.fit_loop._data_source
     plain = trainer.datamodule
+    on_the_callback = "ActiveLearning(pool_dataset=...)"
     if plain is not None:
         wrapper = ActiveLearningDataModule(plain, **arguments)
-        wrapper.setup_pool()
+        wrapper.setup_pool(f"a method `pool_dataset()` on {type(plain).__name__}, or {on_the_callback}")
         for loop in (trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop):
             if loop._data_source.instance is plain:
                 loop._data_source.instance = wrapper
     else:
         given = copy.copy(source)
         wrapper = ActiveLearningDataModule(LoadersDataModule(given.dataloader), **arguments)
-        wrapper.setup_pool()
+        wrapper.setup_pool(on_the_callback)
     source.instance = wrapper
     source.name = "train_dataloader"
     trainer.datamodule = wrapper
@@ -206,7 +203,7 @@ def reset_callbacks(trainer: Trainer, fresh: dict[Any, Any], accumulate_grad_bat
             callback.best_model_score = callback.current_score = None
             callback.kth_value = torch.tensor(float("inf" if callback.mode == "min" else "-inf"))
         elif isinstance(callback, Timer):  # else its elapsed time turns negative in the second round
-            callback._offset = callback.time_elapsed()  # type: ignore[assignment]
+            callback._offset = callback.time_elapsed()  # type: ignore[assignment]  # typed by its first value, 0
             callback._start_time = dict.fromkeys(callback._start_time)
             callback._end_time = dict.fromkeys(callback._end_time)
         elif fresh.get(callback):
@@ -234,49 +231,6 @@ def out_of_time(trainer: Trainer, *, agree: bool = True) -> bool:
     return trainer.strategy.reduce_boolean_decision(over, all=False) if agree else over
 
 
-def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Save the whole state so that a kill leaves the old file or the new one; called on every rank."""
-    if rank_zero_only.rank == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(path.name + ".new")
-    trainer.save_checkpoint(written, weights_only=False)
-    if trainer.is_global_zero:
-        with open(written, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(written, path)
-    trainer.strategy.barrier("lightning_al.save_checkpoint")
-
-
-def load_weights(trainer: Trainer, path: str) -> None:
-    """Load the model's weights from a checkpoint that this run wrote."""
-    trainer.strategy.barrier("lightning_al.load_weights")
-    # Hyperparameters may be of the user's own types: those that the live model and data hold are safe to make again.
-    known: list[Any] = list(_types_in([trainer.lightning_module.hparams, getattr(trainer.datamodule, "hparams", None)]))
-    try:
-        with torch.serialization.safe_globals(known):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise MisconfigurationException(
-            f"The round's best checkpoint {path} cannot be read without running code that it holds ({error}). Leave "
-            "such arguments out, `save_hyperparameters(ignore=[...])`, or query with the last weights, "
-            "ActiveLearning(load_best=False)."
-        ) from error
-    trainer.strategy.load_model_state_dict(checkpoint, strict=trainer.lightning_module.strict_loading)
-
-
-def _types_in(value: Any, depth: int = 4) -> set[type]:
-    """The types of a value and of what it holds, builtins left out."""
-    inner: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        inner = value.values()
-    elif isinstance(value, (list, tuple, set)):
-        inner = value
-    elif hasattr(value, "__dict__"):
-        inner = vars(value).values()
-    types = {type(value)} if type(value).__module__ != "builtins" else set()
-    return types.union(*(_types_in(part, depth - 1) for part in inner)) if depth else types
-
-
 @contextmanager
 def query_machine(trainer: Trainer, datamodule: ActiveLearningDataModule, seed: int, title: str) -> Iterator[Machine]:
     """The model in evaluation, and how the pool's batches reach it; everything is put back at the end.
@@ -293,7 +247,7 @@ def query_machine(trainer: Trainer, datamodule: ActiveLearningDataModule, seed: 
             torch.manual_seed(seed)
             yield Machine(
                 model=module,
-                batches=lambda indices: _batches(trainer, module, datamodule, indices, title),
+                batches=lambda indices: evaluation_batches(trainer, datamodule.scoring_dataloader(indices), title),
                 step=lambda batch, number: _step(trainer, module, batch, number),
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
@@ -307,10 +261,9 @@ def query_machine(trainer: Trainer, datamodule: ActiveLearningDataModule, seed: 
             m.training = mode
 
 
-def _batches(
-    trainer: Trainer, module: LightningModule, datamodule: ActiveLearningDataModule, indices: Tensor, title: str
-) -> Iterable[Any]:
-    loader: DataLoader[Any] = datamodule.scoring_dataloader(indices)
+def evaluation_batches(trainer: Trainer, loader: Iterable[Any], title: str) -> Iterator[Any]:
+    """A loader's batches on the device, as the user's hooks hand them to a model in evaluation."""
+    module = trainer.lightning_module
     bar = trainer.progress_bar_callback
     # In a file each step of a bar would be a line.
     shown = getattr(bar, "is_enabled", False) and trainer.is_global_zero and sys.stderr.isatty()
@@ -330,25 +283,14 @@ def _step(trainer: Trainer, module: LightningModule, batch: Any, number: int) ->
         return module(batch[0] if isinstance(batch, (tuple, list)) else batch)
 
 
+def write_into(trainer: Trainer, folder: Path) -> None:
+    """Let everything that a fit writes at the places Lightning gives land in a folder."""
+    trainer._default_root_dir = str(folder)
+    for number, callback in enumerate(trainer.checkpoint_callbacks):
+        if isinstance(callback, ModelCheckpoint):
+            callback.dirpath = str(folder / f"checkpoints-{number}")
+
+
 def is_lightning_trainer(trainer: Any) -> bool:
     """Whether it is ``lightning.pytorch``'s Trainer, not the one of the package ``pytorch_lightning``."""
     return isinstance(trainer, Trainer)
-
-
-def keep_best(trainer: Trainer, states: dict[str, Any]) -> None:
-    """Let each ModelCheckpoint go on with the round's best, which it forgets where its folder is another one.
-
-    A resumed run has a new version of the logger's folder, and with it a ModelCheckpoint has a new ``dirpath``.
-    """
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint):
-            state = states.get(callback.state_key, {})
-            for name in ("best_k_models", "best_model_score", "kth_best_model_path", "kth_value"):
-                if name in state:
-                    setattr(callback, name, copy.deepcopy(state[name]))
-
-
-def best_checkpoint(trainer: Trainer) -> str:
-    """The path of the round's best checkpoint where a ModelCheckpoint monitors a metric, else an empty string."""
-    monitors = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    return next((c.best_model_path for c in monitors), "")

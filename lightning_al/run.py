@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -13,18 +11,19 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from lightning_al import rounds
+from lightning_al import opening, rounds
+from lightning_al.acquisition import Acquisition
+from lightning_al.checkpoints import best_checkpoint, load_weights, save_checkpoint
+from lightning_al.checks import warn_of_unasked_labels
 from lightning_al.datamodule import ActiveLearningDataModule
-from lightning_al.dataset import count_of
 from lightning_al.exceptions import ResumeError
-from lightning_al.figures import learning_curve
-from lightning_al.labeling import Labeling, as_query, telling_of_failures
-from lightning_al.oracles import Query
+from lightning_al.labeling import Labeling
+from lightning_al.limits import Limits
 from lightning_al.querying import Querying
 from lightning_al.randomness import restore_rng, rng_state
 from lightning_al.ranks import on_rank_zero
-from lightning_al.run_folder import RunFolder
-from lightning_al.strategies.base import QueryStrategy
+from lightning_al.reporting import Reporting, logged_metrics, round_line, round_row
+from lightning_al.run_folder import run_folder
 from lightning_al.weights import InitialWeights, Trainability, random_weights
 
 if TYPE_CHECKING:
@@ -43,15 +42,17 @@ class Run:
     def __init__(self, callback: ActiveLearning, trainer: Trainer, datamodule: ActiveLearningDataModule) -> None:
         self.callback, self.trainer, self.datamodule = callback, trainer, datamodule
         keeps = not trainer.fast_dev_run
-        dirpath = callback.dirpath or os.path.join(trainer.default_root_dir, "active_learning")
-        self.folder = RunFolder(dirpath) if keeps else None
+        self.folder = run_folder(callback.dirpath, trainer.default_root_dir) if keeps else None
         self.saves = keeps and bool(trainer.checkpoint_callbacks)
         self.initial = InitialWeights(self.folder.initial_weights if self.folder and self.saves else None)
-        self.labeling = Labeling(callback.oracle, self.folder)
+        self.labeling = Labeling(callback.oracle, self.folder, datamodule.check_labels)
         self.seed = datamodule.seed if callback.seed is None else callback.seed
         self.querying = Querying(trainer, datamodule, callback.outputs, callback.embedding_layer, self.seed)
+        self.acquisition = Acquisition(trainer, datamodule, self.querying, self.labeling)
+        self.reporting = Reporting(self.folder, callback.strategy.name)
         self.fresh = rounds.fresh_states(trainer, callback)
-        self.limits = trainer.fit_loop.max_steps, trainer.fit_loop.min_steps
+        self.limits = Limits(callback.rounds, callback.budget, callback.query_size)
+        self.steps = trainer.fit_loop.max_steps, trainer.fit_loop.min_steps
         self.accumulate_grad_batches = trainer.accumulate_grad_batches
         self.trainability: Trainability | None = None
 
@@ -66,7 +67,6 @@ class Run:
         self._restored: dict[str, Any] | None = None
         self._rank_states: list[Any] | None = None
         self._started = time.monotonic()
-        self._drawn = float("-inf")
 
     # -- checkpoints
     def state_dict(self) -> dict[str, Any]:
@@ -79,10 +79,10 @@ class Run:
             "saved_by": self._token,
             "seed": self.seed,
             "history": self.history,
-            "metrics": {**self._metrics, **self._logged()},
+            "metrics": {**self._metrics, **logged_metrics(self.trainer)},
             "pool": self.datamodule.pool.digest(),
             "rng": self._rank_states or [rng_state()],
-            "sampler_seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            "sampler_seed": opening.sampler_seed(),
             "world_size": self.trainer.world_size,
             # An early-stopped round would train an epoch more: Lightning does not save `should_stop`.
             "stopped": self.trainer.should_stop and not rounds.out_of_time(self.trainer, agree=False),
@@ -113,7 +113,7 @@ class Run:
         if self.trainer.world_size > 1:
             self._rank_states = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(self._rank_states, rng_state())
-        rounds.save_checkpoint(self.trainer, self.folder.checkpoint)
+        save_checkpoint(self.trainer, self.folder.checkpoint)
         self._rank_states = None
 
     # -- the driver of the loop
@@ -125,7 +125,7 @@ class Run:
         if self._restored is None:
             self._start()
             loop.drop_loader()  # the first round draws its shuffle after the saved RNG state, as a resumed one does
-            loop.shift_steps(*self.limits, start=self.step0)
+            loop.shift_steps(*self.steps, start=self.step0)
         else:
             self._resume(self._restored, loop)
         if self.folder is not None and trainer.is_global_zero:  # every rank has its own pool by now
@@ -148,18 +148,19 @@ class Run:
         if trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False):
             raise SIGTERMException
         began = time.monotonic()
-        best = rounds.best_checkpoint(trainer) if self.callback.load_best else ""
+        best = best_checkpoint(trainer) if self.callback.load_best else ""
         if best:
-            rounds.load_weights(trainer, best)
-        query = self._acquire(self.callback.strategy, self.round + 1, self._query_size())
+            load_weights(trainer, best)
+        size = self.limits.next_query_size(self.datamodule.pool)
+        query = self.acquisition.acquire(self.callback.strategy, self.round + 1, size)
         if query is None:
             self._say()
-            self._write_figures()
+            self._write_history()
             return False
         self.history[-1]["seconds_query"] = time.monotonic() - began
         self._say()
         on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
-        self._write_figures()
+        self._write_history()
         self._next_round()
         return True
 
@@ -179,7 +180,9 @@ class Run:
     def _start(self) -> None:
         trainer = self.trainer
         self.check_restored()
-        on_rank_zero(self.trainer, self._refuse_unfinished)
+        folder = self.folder
+        if folder is not None:
+            on_rank_zero(trainer, lambda: opening.refuse_unfinished(folder))
         if self.datamodule.pool.round > 0:
             raise MisconfigurationException(
                 f"The datamodule's pool is in round {self.datamodule.pool.round} of an earlier fit, with "
@@ -187,14 +190,16 @@ class Run:
                 "on with that one, trainer.fit(..., ckpt_path=...) with its last-round.ckpt."
             )
         self.querying.rehearse(self.callback.strategy)
-        on_rank_zero(self.trainer, self._open_folder)
-        if self.folder is not None:
-            on_rank_zero(self.trainer, self.folder.lock)
+        if folder is not None:
+            now = self._identity()
+            if not on_rank_zero(trainer, lambda: opening.replays(folder, now, self.datamodule)):
+                self._describe(finished=False)
+            on_rank_zero(trainer, folder.lock)
         self.run_id = on_rank_zero(self.trainer, lambda: uuid.uuid4().hex)
         if self.callback.initial_strategy is not None:
             count = self.datamodule.initial_count()
             self.datamodule.unlabel_initial()
-            query = self._acquire(self.callback.initial_strategy, 0, count)
+            query = self.acquisition.acquire(self.callback.initial_strategy, 0, count)
             if query is None:
                 raise MisconfigurationException(
                     "No label came back for the first samples, so there is nothing to train on. Start again when the "
@@ -202,6 +207,7 @@ class Run:
                 )
             on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
         else:
+            warn_of_unasked_labels(self.callback.oracle, self.datamodule)
             given = self.datamodule.given_labels
             on_rank_zero(trainer, lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist(), given))
         on_rank_zero(trainer, self._record_by_hand)
@@ -213,69 +219,22 @@ class Run:
     def _record_by_hand(self) -> None:
         self.labeling.record_by_hand(self.datamodule.pool, self.datamodule.given_labels)
 
-    def _refuse_unfinished(self) -> None:
-        folder = self.folder
-        if folder is not None and folder.is_unfinished and folder.checkpoint.exists():
-            raise ResumeError(
-                f"{folder.path} holds an unfinished run. To go on with it: "
-                f"trainer.fit(..., ckpt_path={str(folder.checkpoint)!r}), or --ckpt_path {folder.checkpoint}. "
-                "For a new run: ActiveLearning(dirpath=...), or move that folder away."
-            )
+    def _identity(self) -> dict[str, Any]:
+        return opening.identity(self.datamodule, repr(self.callback.strategy), self.seed)
 
-    def _open_folder(self) -> None:
-        """Find the folder as a new run may: absent, or with answers of a run that was killed before it was saved."""
-        folder = self.folder
-        if folder is None or not folder.exists:
-            return self._describe(finished=False)
-        info = folder.read_run() or {}
-        if not folder.is_unfinished:
-            rank_zero_info(f"The finished run in {folder.path} was moved to {folder.set_aside()}.")
-            return self._describe(finished=False)
-        if info:
-            now = {"strategy": repr(self.callback.strategy), "seed": self.seed}
-            for name in (name for name in now if info.get(name) != now[name]):
-                raise ResumeError(
-                    f"{folder.path} holds an unfinished run with {name} {info.get(name)}; this one has {now[name]}, "
-                    "and would be credited with the other's picks. Set another `dirpath`, or move that folder away."
-                )
-            self.datamodule.check_same_dataset(info["pool_size"], info["fingerprint"], f"The run in {folder.path}")
-        rank_zero_info(f"{folder.path} has no checkpoint: the run starts again and replays the answers in its ledger.")
-        return None
-
-    def _describe(self, finished: bool, reason: str = "") -> None:
-        if self.folder is not None:
-            self.folder.write_run(
-                {
-                    "finished": finished,
-                    "reason": reason,
-                    "pool_size": self.datamodule.pool.size,
-                    "fingerprint": self.datamodule.fingerprint,
-                    "strategy": repr(self.callback.strategy),
-                    "seed": self.seed,
-                    "round": self.round,
-                }
-            )
+    def _describe(self, *, finished: bool, reason: str = "") -> None:
+        folder, info = self.folder, {"finished": finished, "reason": reason, **self._identity(), "round": self.round}
+        if folder is not None:
+            on_rank_zero(self.trainer, lambda: folder.write_run(info))
 
     def _resume(self, state: dict[str, Any], loop: rounds.RoundLoop) -> None:
         pool = self.datamodule.pool
-        if pool.round != self.round:
-            raise ResumeError(
-                f"The checkpoint's pool is in round {pool.round} and its callback in round {self.round}: they were "
-                "not saved together. Resume from the run's last-round.ckpt."
-            )
-        if pool.digest() != state["pool"]:
-            raise ResumeError("The checkpoint's pool was changed after it was saved. Resume from another checkpoint.")
-        sampler_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        if self.trainer.world_size > 1 and state["sampler_seed"] != sampler_seed:
-            raise ResumeError(
-                f"The run was seeded with {state['sampler_seed']} and this process with {sampler_seed}: the ranks' "
-                f"shares would be shuffled otherwise. Call seed_everything({state['sampler_seed']}) first."
-            )
+        opening.check_resumed(state, pool, self.trainer.world_size)
         if self.folder is not None:
             on_rank_zero(self.trainer, self.folder.lock)
             on_rank_zero(self.trainer, lambda: self.labeling.check_covers(pool))
-            on_rank_zero(self.trainer, lambda: self._describe(finished=False))
-        loop.shift_steps(*self.limits, start=self.step0)
+            self._describe(finished=False)
+        loop.shift_steps(*self.steps, start=self.step0)
         states = state["rng"]
         if self.trainer.global_rank < len(states):
             restore_rng(states[self.trainer.global_rank])
@@ -287,56 +246,32 @@ class Run:
         rank_zero_info(f"Resumed in round {self.round} with {len(pool.labeled)} labeled samples.")
 
     # -- a round's end
-    def _logged(self) -> dict[str, float]:
-        metrics = self.trainer.callback_metrics
-        return {k: float(v) for k, v in metrics.items() if v.numel() == 1 and k not in ("round", "labeled")}
-
     def _close_fit(self) -> None:
-        pool = self.datamodule.pool
-        self.history.append(
-            {
-                "round": self.round,
-                "labeled": len(pool.labeled),
-                "unlabeled": pool.num_unlabeled,
-                "rejected": len(pool.rejected),
-                "metrics": {**self._metrics, **self._logged()},
-                "seconds_fit": time.monotonic() - self._started,
-                "seconds_query": 0.0,
-            }
-        )
+        metrics = {**self._metrics, **logged_metrics(self.trainer)}
+        row = round_row(self.round, self.datamodule.pool, metrics, time.monotonic() - self._started)
+        self.history.append(row)
         self.fitted = True
 
     def _reason_to_stop(self) -> str | None:
-        callback, pool = self.callback, self.datamodule.pool
-        if callback.rounds is not None and self.round + 1 >= callback.rounds:
-            return f"all {callback.rounds} rounds are done."
-        if callback.budget is not None and len(pool.labeled) >= callback.budget:
-            return f"the budget of {callback.budget} labels is spent."
-        if pool.num_unlabeled == 0:
-            return f"the pool is empty ({len(pool.pending)} pending)." if len(pool.pending) else "the pool is empty."
-        if rounds.out_of_time(self.trainer):
-            return "the time is over."
+        reason = self.limits.reason_to_stop(self.round, self.datamodule.pool)
+        if reason is None and rounds.out_of_time(self.trainer):
+            reason = "the time is over."
+        if reason is not None or not self.callback.stopping:
+            return reason
 
         def first_reason() -> str | None:
-            reasons = (rule.reason_to_stop(self.history) for rule in callback.stopping)
+            reasons = (rule.reason_to_stop(self.history) for rule in self.callback.stopping)
             return next((reason for reason in reasons if reason is not None), None)
 
         # Metrics may differ from rank to rank, the decision must not.
-        return on_rank_zero(self.trainer, first_reason) if callback.stopping else None
+        return on_rank_zero(self.trainer, first_reason)
 
     def _finish(self, reason: str) -> None:
         self.finished = True
         self._say()
         rank_zero_info(f"Active learning ended: {reason}")
-        self._write_figures()
-        on_rank_zero(self.trainer, lambda: self._describe(finished=True, reason=reason))
-
-    def _query_size(self) -> int:
-        pool, callback = self.datamodule.pool, self.callback
-        size = count_of(callback.query_size, pool.size, "query_size", least=1)
-        if callback.budget is not None:
-            size = min(size, callback.budget - len(pool.labeled))
-        return min(size, pool.num_unlabeled)
+        self._write_history()
+        self._describe(finished=True, reason=reason)
 
     def _next_round(self) -> None:
         trainer, callback, module = self.trainer, self.callback, self.trainer.lightning_module
@@ -351,82 +286,16 @@ class Run:
             self.trainability.restore(module)
         module.zero_grad(set_to_none=True)
         rounds.reset_callbacks(trainer, self.fresh, self.accumulate_grad_batches)
-        cast(rounds.RoundLoop, trainer.fit_loop).next_round(*self.limits)
+        cast(rounds.RoundLoop, trainer.fit_loop).next_round(*self.steps)
         self.fitted, self.step0, self._metrics = False, trainer.global_step, {}
         self._save()
         self._started = time.monotonic()
 
-    # -- the query
-    def _acquire(self, strategy: QueryStrategy, round: int, size: int) -> Query | None:
-        """Query, ask and label: afterwards the pool is that of ``round``; on any error it is as before.
-
-        Returns:
-            The query; None where all of it is pending, and then the pool is as before too.
-        """
-        pool, preview = self.datamodule.pool, self.datamodule.preview
-        recorded = on_rank_zero(self.trainer, lambda: self.labeling.recorded(round))
-        if recorded is not None:
-            query = as_query(round, recorded, preview)
-            gone = query.dataset_indices[~pool.are_unlabeled(query.dataset_indices)]
-            if len(gone):
-                raise ResumeError(
-                    f"The recorded query of round {round} asks for dataset index {int(gone[0])}, which is not "
-                    "unlabeled: record and pool are not of the same run. Set another `dirpath`, or restore the folder "
-                    "from a copy."
-                )
-        else:
-            query = self.querying.pick(strategy, round, size)
-        answers = on_rank_zero(self.trainer, lambda: self.labeling.ask(query))
-        if answers.pending and not answers.labels:
-            # A fit on the same labels would tell nothing. The run stays where its last checkpoint is: going on from
-            # there asks for the pending ones again.
-            path = "the run's last-round.ckpt" if self.folder is None else self.folder.checkpoint
-            rank_zero_info(f"No label came back: {len(answers.pending)} are pending. Go on later with ckpt_path={path}")
-            return None
-        asked = query.dataset_indices.tolist()
-        rejected, pending = set(answers.rejected), set(answers.pending)
-        labeled = [index for index in asked if index in answers.labels]
-        self.datamodule.label_in_round(labeled, [answers.labels[index] for index in labeled], round)
-        pool.reject([index for index in asked if index in rejected], round)
-        pool.hold([index for index in asked if index in pending], round)
-        pool.round = round
-        return query
-
     # -- telling
     def _say(self) -> None:
-        row, left = self.history[-1], []
-        if self.callback.rounds is not None:
-            left.append(self.callback.rounds - 1 - self.round)
-        if self.callback.budget is not None:
-            size = count_of(self.callback.query_size, self.datamodule.pool.size, "query_size", least=1)
-            left.append(-(-(self.callback.budget - row["labeled"]) // size))
-        rank_zero_info(round_line(row, 0 if self.finished else min(left, default=0)))
+        row, size = self.history[-1], self.datamodule.pool.size
+        left = 0 if self.finished else self.limits.rounds_left(self.round, row["labeled"], size)
+        rank_zero_info(round_line(row, left))
 
-    def _write_figures(self) -> None:
-        folder = self.folder
-        if folder is not None:
-
-            def write() -> None:
-                folder.write_rounds(self.history)
-                # Half a second a drawing: often enough to look at, too rarely to slow quick rounds down.
-                if self.finished or time.monotonic() - self._drawn > 30:
-                    with telling_of_failures("the learning curve"):
-                        learning_curve(self.history, Path(folder.path) / "metrics")
-                    self._drawn = time.monotonic()
-
-            on_rank_zero(self.trainer, write)
-
-
-def round_line(row: dict[str, Any], rounds_left: int) -> str:
-    """A round in one line, with the time that the rounds left may take.
-
-    Example:
-        >>> row = {"round": 2, "labeled": 60, "unlabeled": 940, "metrics": {"val_acc": 0.81}}
-        >>> round_line(row | {"seconds_fit": 30.0, "seconds_query": 2.0}, rounds_left=4)
-        'Round 2: 60 labeled, 940 unlabeled  val_acc 0.81  (fit 30.0 s, query 2.0 s, about 2 min left)'
-    """
-    metrics = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
-    seconds = rounds_left * (row["seconds_fit"] + row["seconds_query"])
-    left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
-    spent = f"fit {row['seconds_fit']:.1f} s, query {row['seconds_query']:.1f} s{left if seconds >= 5 else ''}"
-    return f"Round {row['round']}: {row['labeled']:,} labeled, {row['unlabeled']:,} unlabeled  {metrics}  ({spent})"
+    def _write_history(self) -> None:
+        on_rank_zero(self.trainer, lambda: self.reporting.write(self.history, finished=self.finished))

@@ -19,12 +19,12 @@ from lightning_al.exceptions import ResumeError, RunFolderError
 try:
     import fcntl
 except ImportError:  # Windows: no lock there
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module's type has no None
 
 VERSION = 1
 """Of run.json; a newer one is refused."""
 
-_FIRST_COLUMNS = ("round", "labeled", "unlabeled", "rejected")
+_FIRST_COLUMNS = ("round", "labeled", "unlabeled", "pending", "rejected")
 _LAST_COLUMNS = ("cost", "seconds_fit", "seconds_query")
 _TAKEN = re.compile("(logged_)*(" + "|".join(_LAST_COLUMNS) + ")")
 """Metrics of these names get ``logged_`` before theirs in rounds.csv."""
@@ -117,8 +117,8 @@ class RunFolder:
         A metric that has the name of one of the last columns (``cost``, say) is written as ``logged_cost``.
 
         Args:
-            history: A mapping a round: ``round``, ``labeled``, ``unlabeled``, ``rejected``, ``metrics`` (name to
-                value), ``seconds_fit``, ``seconds_query`` and, where labels have a price, ``cost``.
+            history: A mapping a round: ``round``, ``labeled``, ``unlabeled``, ``pending``, ``rejected``, ``metrics``
+                (name to value), ``seconds_fit``, ``seconds_query`` and, where labels have a price, ``cost``.
 
         Raises:
             RunFolderError: If it cannot be written; the old file is then as it was.
@@ -292,6 +292,23 @@ class RunFolder:
                 f"{path} cannot be written: {error}. What was there before is as it was. Free some space or set "
                 "`dirpath=` to another folder, and run again."
             ) from error
+
+
+def run_folder(dirpath: str | Path | None, default_root_dir: str | Path) -> RunFolder:
+    """RUN_DIR of a run: never the logger's version folder, which is another one in each process.
+
+    Args:
+        dirpath: The folder that the user set, if any.
+        default_root_dir: The Trainer's.
+
+    Returns:
+        The folder ``dirpath``, else ``active_learning`` in ``default_root_dir``.
+
+    Examples:
+        >>> run_folder(None, "logs"), run_folder("mine", "logs")
+        (RunFolder('logs/active_learning'), RunFolder('mine'))
+    """
+    return RunFolder(dirpath or Path(default_root_dir) / "active_learning")
 
 
 def check_readable(checkpoint: Path) -> None:

@@ -64,6 +64,21 @@ def to_probs(raw: Tensor, kind: OutputKind) -> Tensor:
     return values.exp() if kind == "log_probs" else values
 
 
+def look_like_probs(raw: Any) -> bool:
+    """Whether what the model returned are distributions already, as far as their values tell.
+
+    Logits of a trained or an untrained model hardly ever are: every row would have to be non-negative and sum to one.
+
+    Example:
+        >>> look_like_probs(torch.tensor([[0.2, 0.8]])), look_like_probs(torch.tensor([[0.2, 0.9]]))
+        (True, False)
+    """
+    values = raw.get("logits") if isinstance(raw, dict) else raw
+    if not isinstance(values, Tensor) or values.ndim != 2 or not len(values):
+        return False
+    return bool((values >= 0).all()) and bool(((values.float().sum(dim=1) - 1).abs() <= 1e-4).all())
+
+
 def score_pool(
     strategy: QueryStrategy,
     indices: Tensor,

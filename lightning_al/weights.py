@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -55,7 +55,8 @@ class InitialWeights:
             )
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            saved_id, weights = saved["run_id"], saved["state_dict"]
+            saved_id: str = saved["run_id"]
+            weights: dict[str, Tensor] = saved["state_dict"]
         except Exception as error:  # what torch raises depends on where the file was cut or changed
             raise ResumeError(
                 f"{self.path} is not as it was written ({type(error).__name__}). Restore it from a copy, or go on with "
@@ -63,7 +64,7 @@ class InitialWeights:
             ) from error
         if saved_id != run_id:
             raise ResumeError(f"{self.path} holds another run's weights: set `dirpath` to the checkpoint's folder.")
-        return weights  # type: ignore[no-any-return]
+        return weights
 
 
 class Trainability:
@@ -119,7 +120,7 @@ def random_weights(model: nn.Module, factory: Callable[[], nn.Module] | None, se
         try:
             for module in model.modules():
                 if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()  # type: ignore[operator]
+                    cast(Any, module).reset_parameters()
             return {name: value.detach().clone() for name, value in model.state_dict().items()}
         finally:
             model.load_state_dict(kept, strict=False)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from lightning_al import ActiveLearning, ActiveLearningDataModule
 from lightning_al.exceptions import PoolError, ResumeError
-from tests._helpers.rounds_fixtures import Net, PointsData, make_trainer
+from tests._helpers.rounds_fixtures import Net, Points, PointsData, make_trainer
 
 SIZE = 20
 
@@ -401,6 +401,70 @@ def test_an_augmented_pool_is_warned_of_once() -> None:
     assert len(caught) == 1
 
 
+class PlainAugmented(PointsData):
+    def __init__(self) -> None:
+        super().__init__()
+        self.train_set = AugmentedPoints()
+
+
+class AugmentedPoints(Points):
+    def __getitem__(self, index: int) -> Any:
+        x, target, index = super().__getitem__(index)
+        return x + torch.rand(2), target, index
+
+
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (
+            lambda: {"datamodule": ActiveLearningDataModule(PlainAugmented(), initial=8)},
+            "a method `pool_dataset()` on PlainAugmented, or ActiveLearningDataModule(pool_dataset=...).",
+        ),
+        (
+            lambda: {"datamodule": PlainAugmented()},
+            "a method `pool_dataset()` on PlainAugmented, or ActiveLearning(pool_dataset=...).",
+        ),
+        (lambda: {"train_dataloaders": PlainAugmented().train_dataloader()}, "ActiveLearning(pool_dataset=...)."),
+    ],
+    ids=["wrapped", "plain datamodule", "loaders"],
+)
+def test_the_warning_names_the_line_that_the_user_wrote(tmp_path: Any, make: Any, remedy: str) -> None:
+    given = make()
+    own = isinstance(given.get("datamodule"), ActiveLearningDataModule)
+    callback = ActiveLearning("Random", query_size=4, rounds=1, initial=None if own else 8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make_trainer(tmp_path, [callback], max_epochs=1).fit(Net(), **given)
+    [told] = [str(w.message) for w in caught if "looks augmented" in str(w.message)]
+    assert told.endswith(f"Give the samples without it: {remedy}")
+
+
+# -- labels that do not fit
+def test_labels_are_compared_with_what_their_batch_will_hold() -> None:
+    wrapper = wrap()
+    wrapper.check_labels({0: 2, 1: None, 2: 1.0})
+    with pytest.raises(
+        ValueError, match=r"index 4 to be a number, .*\(that of index 7 is tensor\(1\)\), but got 'weed'"
+    ):
+        wrapper.check_labels({0: 2, 4: "weed"})
+    text = ActiveLearningDataModule(Data(), initial=0)
+    text.setup("fit")
+    with pytest.raises(ValueError, match=r"that of index 5 is tensor\(2\)\), but got \[1\]"):
+        text.check_labels({5: [1]})  # nothing is labeled yet: its own target
+    text.label_in_round([5], ["weed"], 0)
+    text.check_labels({6: "crop"})
+    with pytest.raises(ValueError, match=r"index 6 to be text, .*\(that of index 5 is 'weed'\), but got 1"):
+        text.check_labels({6: 1})
+
+
+def test_comparing_labels_draws_nothing() -> None:
+    wrapper = wrap(WithPool())
+    state = torch.get_rng_state()
+    wrapper.check_labels({0: 2})
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# -- pool datasets that do not fit
 class Shapeless:
     """Neither length nor items."""
 
@@ -436,7 +500,7 @@ def test_bad_arguments_fail_at_once(arguments: dict[str, Any], message: str) -> 
 
 
 def test_a_datamodule_of_the_other_package_is_refused() -> None:
-    other = pytest.importorskip("pytorch_lightning")
+    other = pytest.importorskip("pytorch_lightning", reason="the other package is not installed")
     with pytest.raises(ValueError, match=r"Import it from lightning\.pytorch: the two packages do not mix"):
         ActiveLearningDataModule(other.LightningDataModule())
 

@@ -1,9 +1,8 @@
-"""The training set as active learning sees it, against torch's own Subset and written-out values."""
+"""The training set as active learning sees it, against written-out values."""
 
 from __future__ import annotations
 
 import random
-from collections import namedtuple
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,23 +19,16 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
-    Subset,
     TensorDataset,
     WeightedRandomSampler,
-    default_collate,
 )
 
 from lightning_al.dataset import (
     count_of,
     fingerprint,
-    labeled_subset,
-    like,
     plain_amount,
     training_dataset,
-    with_label,
 )
-
-Pair = namedtuple("Pair", ["image", "target", "name"])
 
 
 class Stream(IterableDataset[int]):
@@ -151,58 +143,6 @@ def test_loaders_that_cannot_be_queried(make: Any, message: str) -> None:
         training_dataset(make())
 
 
-# -- labels of an oracle
-@pytest.mark.parametrize(
-    ("sample", "expected"),
-    [
-        ((1.5, 0), (1.5, 7)),
-        ([1.5, 0, "a.png"], [1.5, 7, "a.png"]),
-        ((1.5,), (1.5, 7)),
-        (1.5, (1.5, 7)),
-        (Pair(1.5, 0, "a"), Pair(1.5, 7, "a")),
-        ({"x": 1.5, "label": 0}, {"x": 1.5, "label": 7}),
-        ({"x": 1.5, "targets": 0}, {"x": 1.5, "targets": 7}),
-        ({"x": 1.5}, {"x": 1.5, "label": 7}),
-    ],
-)
-def test_a_label_takes_the_targets_place(sample: Any, expected: Any) -> None:
-    got = with_label(sample, 7)
-    assert got == expected
-    assert type(got) is type(expected)
-
-
-@pytest.mark.parametrize("target", [torch.tensor(0), torch.tensor(0.0), np.int64(0), np.float32(0), 0, 0.0])
-def test_own_targets_and_labels_fit_into_one_batch(target: Any) -> None:
-    for own_first in (True, False):
-        samples = [(1.5, target), with_label((1.5, target), 2)]
-        batch = default_collate(samples if own_first else samples[::-1])
-        assert batch[1].tolist() == ([0, 2] if own_first else [2, 0])
-        assert batch[1].dtype == default_collate([target, target]).dtype
-
-
-def test_multilabel_targets_stay_tensors() -> None:
-    got = like([1, 0, 1], torch.zeros(3))
-    assert torch.equal(got, torch.tensor([1.0, 0.0, 1.0]))
-    assert like("weed", torch.tensor(0)) == "weed"
-    assert like(3, None) == 3
-
-
-def test_labeled_subset_equals_torchs_own_but_for_the_labels() -> None:
-    dataset = numbers(20)
-    indices = [7, 3, 19, 0]
-    plain = labeled_subset(dataset, indices, {})
-    assert type(plain) is Subset  # torch's own speed
-    ours, theirs = labeled_subset(dataset, indices, {19: 2}), Subset(dataset, indices)
-    assert len(ours) == 4
-    for position in range(4):
-        assert torch.equal(ours[position][0], theirs[position][0])
-        assert int(ours[position][1]) == (2 if position == 2 else int(theirs[position][1]))
-    batch = next(iter(DataLoader(ours, batch_size=4)))
-    assert batch[0].flatten().tolist() == [7.0, 3.0, 19.0, 0.0]
-    assert batch[1].tolist() == [1, 0, 2, 0]
-    assert dataset[19][1] == 1  # the dataset itself is as before
-
-
 # -- fingerprints
 class Noisy(Dataset[Any]):
     """Draws anew at each reading, from one of the three global generators."""
@@ -216,7 +156,7 @@ class Noisy(Dataset[Any]):
     def __getitem__(self, index: int) -> float:
         draw = {
             "torch": lambda: float(torch.rand(())),
-            "numpy": lambda: float(np.random.rand()),  # noqa: NPY002
+            "numpy": lambda: float(np.random.rand()),  # noqa: NPY002 - what users' transforms draw from
             "python": random.random,
         }
         return index + draw[self.source]()
@@ -224,9 +164,9 @@ class Noisy(Dataset[Any]):
 
 @pytest.mark.parametrize("source", ["torch", "numpy", "python"])
 def test_augmentation_is_seen_and_the_random_state_is_kept(source: str) -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002 - what users' transforms draw from
     assert fingerprint(Noisy(source)) == ("", True)
-    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002 - what users' transforms draw from
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
 

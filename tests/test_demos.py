@@ -22,7 +22,7 @@ def fit(model: LightningModule, folder: Path, data: DigitsDataModule | None = No
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    trainer = Trainer(accelerator="cpu", default_root_dir=folder, **quiet, **options)  # type: ignore[arg-type]
+    trainer = Trainer(accelerator="cpu", default_root_dir=folder, **quiet, **options)
     if data is not None:
         trainer.fit(model, datamodule=data)
     return trainer
@@ -85,7 +85,7 @@ def test_digits_cnn_learns_the_digits(tmp_path: Path) -> None:
     data, model = DigitsDataModule(), DigitsCNN()
     trainer = fit(model, tmp_path, data, max_epochs=5)
     assert trainer.test(model, data, verbose=False)[0]["test_acc"] > 0.95
-    predictions = torch.cat(trainer.predict(model, data))  # type: ignore[arg-type]
+    predictions = torch.cat(trainer.predict(model, data))
     assert (predictions == data.splits["test"].tensors[1]).float().mean() > 0.95
 
 

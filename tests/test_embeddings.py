@@ -152,7 +152,7 @@ class Adapter(nn.Module):
 
 def test_a_layer_that_is_linear_by_its_attributes() -> None:
     model = HeadFirst()
-    model.head = Adapter(model.head)  # type: ignore[assignment]
+    model.head = Adapter(model.head)
     close(embeddings(model), by_hand(model))
 
 
@@ -209,9 +209,9 @@ def test_a_compiled_model(part: str) -> None:
     model = Outer()
     plain = model.net
     if part == "whole":
-        ran: nn.Module = torch.compile(model, backend="eager")  # type: ignore[assignment]
+        ran: nn.Module = torch.compile(model, backend="eager")
     else:
-        model.net = torch.compile(plain, backend="eager")  # type: ignore[assignment]
+        model.net = torch.compile(plain, backend="eager")
         ran = model
     with torch.no_grad():
         for size in (3, 1):  # compiled before any hook is set, for the sizes that come

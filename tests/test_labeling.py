@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Scripted(Oracle):
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer  # type: ignore[no-any-return]
+        return answer
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def test_other_initial_labels_are_refused(folder: RunFolder, other: list[int]) -
 
 
 # -- ledger against a restored pool
-def pool_of(labeled: list[int], rejected: list[int] = [], round: int = 1) -> Pool:  # noqa: B006
+def pool_of(labeled: list[int], rejected: Sequence[int] = (), round: int = 1) -> Pool:
     pool = Pool(20)
     pool.label([5, 1], 0)
     pool.round = round

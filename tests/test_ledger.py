@@ -258,7 +258,7 @@ def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     [
         (LedgerRow(-1, 0, "M", None, "", ""), "`dataset_index` of a ledger row to be 0 or more, but got -1"),
         (LedgerRow(1, -2, "M", None, "", ""), "`round`"),
-        (LedgerRow(1, 0, "M", None, 3, ""), "`answer` of a ledger row to be a string, but got 3"),  # type: ignore[arg-type]
+        (LedgerRow(1, 0, "M", None, 3, ""), "`answer` of a ledger row to be a string, but got 3"),
         (LedgerRow(1, 0, "\ud800", None, "", ""), "surrogates"),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_row_that_cannot_be_written_leaves_all_as_it_was(ledger: Ledger, row: 
 
 def test_numbers_of_numpy_and_torch_are_written_as_numbers(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.csv")
-    ledger.append([LedgerRow(np.int64(4), torch.tensor(2), "M", torch.tensor(0.5), "", "")])  # type: ignore[arg-type]
+    ledger.append([LedgerRow(np.int64(4), torch.tensor(2), "M", torch.tensor(0.5), "", "")])
     assert ledger.read() == [LedgerRow(4, 2, "M", 0.5, "", "")]
 
 

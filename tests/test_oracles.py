@@ -12,7 +12,7 @@ from lightning_al.oracles import Answers, DatasetOracle, Oracle, Query
 
 def make_query(indices: object = (7, 2, 9), scores: Tensor | None = None, probs: Tensor | None = None) -> Query:
     indices = indices if isinstance(indices, Tensor | np.ndarray) else torch.tensor(indices, dtype=torch.int64)
-    return Query(indices, round=3, strategy="Margin", scores=scores, probs=probs, preview=lambda index: index * 10)  # type: ignore[arg-type]
+    return Query(indices, round=3, strategy="Margin", scores=scores, probs=probs, preview=lambda index: index * 10)
 
 
 def test_a_query_holds_what_it_was_given() -> None:
@@ -37,7 +37,7 @@ def test_a_query_holds_what_it_was_given() -> None:
 )
 def test_a_query_of_a_wrong_shape_raises(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_query(**arguments)  # type: ignore[arg-type]
+        make_query(**arguments)
 
 
 def test_the_dataset_answers_every_index_in_order_with_its_own_target() -> None:
@@ -51,11 +51,11 @@ def test_the_dataset_answers_every_index_in_order_with_its_own_target() -> None:
 
 def test_answers_are_made_of_plain_integers() -> None:
     seven, two = torch.tensor([7, 2])
-    answers = Answers(labels={seven: "weed"}, rejected=[two], pending=[np.int64(9)])  # type: ignore[list-item]
+    answers = Answers(labels={seven: "weed"}, rejected=[two], pending=[np.int64(9)])
     assert answers == Answers(labels={7: "weed"}, rejected=[2], pending=[9])
     assert [type(index) for index in (*answers.labels, *answers.rejected, *answers.pending)] == [int, int, int]
     with pytest.raises(TypeError):
-        Answers(rejected=[2.0])  # type: ignore[list-item]
+        Answers(rejected=[2.0])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_answers_are_made_of_plain_integers() -> None:
 )
 def test_an_index_answered_twice_raises(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"more than once: \[7\]"):
-        Answers(**arguments)  # type: ignore[arg-type]
+        Answers(**arguments)
 
 
 def test_answers_are_compared_with_what_was_asked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,42 @@ def test_every_kind_asks_the_least_sure(tmp_path: Path, outputs: str, model: typ
         assert picked == least_margins(weights, labeled[: 8 + 4 * number], 4)
 
 
+def told_of_probs(folder: Path, model: Net, **al: Any) -> list[str]:
+    """The warnings of a run that take what the model returns for probabilities."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(folder, model=model, al={"rounds": 1, **al}, max_epochs=1)
+    return [str(w.message) for w in caught if "looks like probabilities" in str(w.message)]
+
+
+class ProbsInADict(Probs):
+    def query_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        return {"logits": self(batch[0])}
+
+
+@pytest.mark.parametrize("strategy", ["Margin", "BADGE"])
+@pytest.mark.parametrize("model", [Probs, ProbsInADict])
+def test_probabilities_taken_for_logits_are_warned_of_once(tmp_path: Path, strategy: str, model: type[Net]) -> None:
+    [told] = told_of_probs(tmp_path, model(), strategy=strategy)
+    assert told.startswith(f"What {model.__name__} returns to be scored looks like probabilities")
+    assert told.endswith("say ActiveLearning(outputs='probs').")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments"),
+    [
+        (Net, {}),
+        (LogProbs, {}),  # their softmax is what they are the logarithm of
+        (LogProbs, {"outputs": "log_probs"}),
+        (Probs, {"outputs": "probs"}),
+        (Probs, {"strategy": "CoreSet"}),  # looks at embeddings alone
+        (Probs, {"strategy": "Random"}),
+    ],
+)
+def test_nothing_else_is_taken_for_probabilities(tmp_path: Path, model: type[Net], arguments: dict[str, Any]) -> None:
+    assert told_of_probs(tmp_path, model(), **arguments) == []
+
+
 class Binary(Net):
     """One logit: class 0 against the others."""
 
@@ -119,12 +156,12 @@ class DictData(LightningDataModule):
 class DictNet(Net):
     """As Hugging Face's models: `forward` takes keywords, so it cannot be called with a batch."""
 
-    def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logits = Net.forward(self, pixel_values)
         return {"logits": logits, "loss": cross_entropy(logits, labels)}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self(**batch)["loss"]  # type: ignore[no-any-return]
+        return self(**batch)["loss"]
 
     def query_step(self, batch: Any, batch_idx: int) -> Any:
         assert not self.training
@@ -183,7 +220,7 @@ def test_embeddings_of_pool_and_labeled_samples(
     for number, (pool, labeled) in enumerate(spy._seen):
         known = order[: 8 + 4 * number]
         rest = [i for i in range(48) if i not in known]
-        hidden = hidden_and_logits(fitted.callback.oracle.weights[number])[0] * factor  # type: ignore[attr-defined]
+        hidden = hidden_and_logits(fitted.callback.oracle.weights[number])[0] * factor
         torch.testing.assert_close(pool.double(), hidden[rest], atol=half, rtol=half)
         torch.testing.assert_close(labeled.double(), hidden[known], atol=half, rtol=half)
     assert len(spy._seen) == 2
@@ -358,9 +395,13 @@ def test_rejections_and_pending_are_in_the_folder_too(tmp_path: Path) -> None:
     data = wrapped()
     fitted = run(tmp_path, data=data, al={"oracle": Picky()})
     assert [row["rejected"] for row in fitted.callback.history] == [0, 1, 2]
+    assert [row["pending"] for row in fitted.callback.history] == [0, 1, 2]
+    assert [(row["pending"], row["rejected"]) for row in read(tmp_path / "active_learning" / "rounds.csv")] == [
+        ("0", "0"), ("1", "1"), ("2", "2"),
+    ]  # fmt: skip
     assert [row["labeled"] for row in fitted.callback.history] == [8, 10, 12]
     ledger = Ledger(tmp_path / "active_learning" / "ledger.csv").read()
     assert [row.dataset_index for row in ledger if row.rejected] == data.pool.rejected.tolist()
     assert [row.dataset_index for row in ledger if not row.rejected] == data.pool.labeled.tolist()
-    picked = [i for query in fitted.callback.oracle.picks for i in query]  # type: ignore[attr-defined]
+    picked = [i for query in fitted.callback.oracle.picks for i in query]
     assert len(set(picked)) == len(picked) == 8

@@ -30,6 +30,7 @@ from lightning_al import (
     Query,
     durable,
     labeling,
+    reporting,
 )
 from lightning_al import run as run_module
 from lightning_al.exceptions import LedgerError, PoolError, ResumeError, RunFolderError
@@ -160,7 +161,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The run's folder; the current folder is its parent, and no figures are drawn."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labeling, "contact_sheet", lambda *_, **__: False)
-    monkeypatch.setattr(run_module, "learning_curve", lambda *_, **__: None)
+    monkeypatch.setattr(reporting, "learning_curve", lambda *_, **__: None)
     on_interrupt, kept = signal.getsignal(signal.SIGINT), dict(os.environ)
     yield tmp_path / "active_learning"
     signal.signal(signal.SIGINT, on_interrupt)  # Lightning's shutdown ignores it from then on
@@ -294,7 +295,7 @@ def fill_disk_with_checkpoint(patch: pytest.MonkeyPatch) -> None:
         (fill_disk_with_ledger, LedgerError, 55),
         (fill_disk_with_query, RunFolderError, 55),
         (fill_disk_with_rounds, RunFolderError, 80),
-        (fill_disk_with_checkpoint, OSError, 80),
+        (fill_disk_with_checkpoint, RunFolderError, 80),
     ],
 )
 def test_after_an_error(

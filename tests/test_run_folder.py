@@ -23,22 +23,22 @@ from hypothesis import strategies as st
 
 from lightning_al import durable
 from lightning_al.exceptions import RunFolderError
-from lightning_al.run_folder import RecordedQuery, RunFolder
+from lightning_al.run_folder import RecordedQuery, RunFolder, run_folder
 
 HISTORY = [
-    {"round": 0, "labeled": 100, "unlabeled": 900, "rejected": 0,
+    {"round": 0, "labeled": 100, "unlabeled": 900, "pending": 0, "rejected": 0,
      "metrics": {"val_loss": 1.5, "val_acc": torch.tensor(0.5), "labeled": 100.0, "round": 0.0},
      "seconds_fit": 2.5, "seconds_query": 0.25},
-    {"round": 1, "labeled": 200, "unlabeled": 799, "rejected": np.int64(1),
+    {"round": 1, "labeled": 200, "unlabeled": 799, "pending": 2, "rejected": np.int64(1),
      "metrics": {"val_acc": 0.75, "test_acc": float("nan"), '=cmd|"a,b"': 1, "lr": 1e-3},
      "seconds_fit": 3, "seconds_query": None},
 ]  # fmt: skip
 ROUNDS = """\
-round,labeled,unlabeled,rejected,"'=cmd|""a,b""\",lr,test_acc,val_acc,val_loss,seconds_fit,seconds_query
-0,100,900,0,,,,0.5,1.5,2.5,0.25
-1,200,799,1,1,0.001,nan,0.75,,3,
+round,labeled,unlabeled,pending,rejected,"'=cmd|""a,b""\",lr,test_acc,val_acc,val_loss,seconds_fit,seconds_query
+0,100,900,0,0,,,,0.5,1.5,2.5,0.25
+1,200,799,2,1,1,0.001,nan,0.75,,3,
 """
-TAKEN = ("round", "labeled", "unlabeled", "rejected", "cost", "seconds_fit", "seconds_query")
+TAKEN = ("round", "labeled", "unlabeled", "pending", "rejected", "cost", "seconds_fit", "seconds_query")
 QUERY = RecordedQuery([41, 7, 12], [-0.25, 0.1, float("inf")], "Margin")
 
 
@@ -72,12 +72,19 @@ def test_paths(folder: RunFolder) -> None:
     assert repr(RunFolder("run")) == "RunFolder('run')"
 
 
+def test_the_folder_of_a_run_is_the_one_named_or_lies_under_the_root(tmp_path: Path) -> None:
+    assert run_folder("mine", tmp_path).path == Path("mine")
+    assert run_folder(tmp_path / "mine", "elsewhere").path == tmp_path / "mine"
+    for nothing in (None, ""):
+        assert run_folder(nothing, str(tmp_path)).path == tmp_path / "active_learning"
+
+
 def test_rounds_csv_is_what_one_would_write_by_hand(folder: RunFolder) -> None:
     folder.write_rounds(HISTORY)
     assert folder.rounds_csv.read_bytes().decode() == ROUNDS
     folder.write_rounds(HISTORY[:1])
     assert folder.rounds_csv.read_text() == (
-        "round,labeled,unlabeled,rejected,val_acc,val_loss,seconds_fit,seconds_query\n0,100,900,0,0.5,1.5,2.5,0.25\n"
+        "round,labeled,unlabeled,pending,rejected,val_acc,val_loss,seconds_fit,seconds_query\n0,100,900,0,0,0.5,1.5,2.5,0.25\n"
     )
     assert names(folder) == ["rounds.csv"]
 
@@ -85,15 +92,15 @@ def test_rounds_csv_is_what_one_would_write_by_hand(folder: RunFolder) -> None:
 def test_rounds_csv_has_cost_where_labels_have_a_price(folder: RunFolder) -> None:
     folder.write_rounds([{**HISTORY[0], "metrics": {}}, {**HISTORY[1], "metrics": {"cost": 9, "a": 1.0}, "cost": 12.5}])
     assert folder.rounds_csv.read_text() == (
-        "round,labeled,unlabeled,rejected,a,logged_cost,cost,seconds_fit,seconds_query\n0,100,900,0,,,,2.5,0.25\n"
-        "1,200,799,1,1.0,9,12.5,3,\n"
+        "round,labeled,unlabeled,pending,rejected,a,logged_cost,cost,seconds_fit,seconds_query\n0,100,900,0,0,,,,2.5,0.25\n"
+        "1,200,799,2,1,1.0,9,12.5,3,\n"
     )
     folder.write_rounds([{**HISTORY[0], "metrics": {"cost": 9.0}}])  # no price, but a metric of this name
     assert folder.rounds_csv.read_text() == (
-        "round,labeled,unlabeled,rejected,logged_cost,seconds_fit,seconds_query\n0,100,900,0,9.0,2.5,0.25\n"
+        "round,labeled,unlabeled,pending,rejected,logged_cost,seconds_fit,seconds_query\n0,100,900,0,0,9.0,2.5,0.25\n"
     )
     folder.write_rounds([])
-    assert folder.rounds_csv.read_text() == "round,labeled,unlabeled,rejected,seconds_fit,seconds_query\n"
+    assert folder.rounds_csv.read_text() == "round,labeled,unlabeled,pending,rejected,seconds_fit,seconds_query\n"
 
 
 @settings(max_examples=50, deadline=None)
@@ -107,9 +114,9 @@ def test_any_metric_name_and_value_comes_back_exactly(metrics: dict[str, float])
         with folder.rounds_csv.open(newline="", encoding="utf-8") as file:
             header, values = csv.reader(file)
         history = folder.read_rounds()
-    columns = header[4:-2]
+    columns = header[5:-2]
     assert not any(column.lstrip().startswith(("=", "+", "-", "@")) for column in columns)
-    read = {durable.decode_cell(column): float(value) for column, value in zip(columns, values[4:-2], strict=True)}
+    read = {durable.decode_cell(column): float(value) for column, value in zip(columns, values[5:-2], strict=True)}
     assert read == metrics
     assert history == [{**HISTORY[0], "metrics": metrics}]
 
@@ -174,7 +181,7 @@ def test_any_query_comes_back_exactly(round: int, asked: dict[int, float], strat
 
 
 def test_a_query_of_tensors_is_written_as_numbers(folder: RunFolder) -> None:
-    folder.write_query(1, RecordedQuery(torch.tensor([4, 2]), torch.tensor([0.5, 0.25]), "Margin"))  # type: ignore[arg-type]
+    folder.write_query(1, RecordedQuery(torch.tensor([4, 2]), torch.tensor([0.5, 0.25]), "Margin"))
     assert folder.read_query(1) == RecordedQuery([4, 2], [0.5, 0.25], "Margin")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_al.exceptions import ActiveLearningError, ScoringError
-from lightning_al.scoring import Machine, OutputKind, score_pool, to_probs
+from lightning_al.scoring import Machine, OutputKind, look_like_probs, score_pool, to_probs
 from lightning_al.strategies import Margin, Random
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy, ScoreStrategy
 
@@ -155,6 +155,30 @@ def test_to_probs_is_exact_where_it_can_be() -> None:
 
 
 # -- what the model returns, and how
+@pytest.mark.parametrize(
+    ("raw", "alike"),
+    [
+        ([[0.2, 0.8], [1.0, 0.0]], True),
+        ([[0.2, 0.80009], [0.5, 0.5]], True),
+        ([[0.2, 0.8002], [0.5, 0.5]], False),
+        ([[0.2, 0.8], [0.5, 0.6]], False),
+        ([[-0.2, 1.2], [0.5, 0.5]], False),  # sums to 1
+        ([[0.0, 0.0], [0.0, 0.0]], False),  # the logits of a head that begins at zero
+        ([1.0, 1.0], False),
+        ([[float("nan"), 1.0]], False),
+    ],
+)
+def test_what_looks_like_probabilities(raw: Any, alike: bool) -> None:
+    for dtype in (torch.float32, torch.float64):
+        assert look_like_probs(torch.tensor(raw, dtype=dtype)) is alike
+        assert look_like_probs({"logits": torch.tensor(raw, dtype=dtype)}) is alike
+
+
+@pytest.mark.parametrize("raw", [None, {}, (torch.ones(2, 1),), torch.empty(0, 3)])
+def test_what_is_no_batch_of_rows_looks_like_nothing(raw: Any) -> None:
+    assert look_like_probs(raw) is False
+
+
 def test_dict_batches_and_dicts_with_embeddings() -> None:
     net = Net()
 
@@ -175,7 +199,7 @@ def test_a_model_without_a_linear_layer_may_give_embeddings_itself() -> None:
 
 
 def test_logits_in_a_dict_subclass() -> None:
-    class ModelOutput(dict):  # type: ignore[type-arg]
+    class ModelOutput(dict):
         """As Hugging Face's."""
 
     probs = score(lambda x: ModelOutput(logits=logits_of(x))).outputs.probs

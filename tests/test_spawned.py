@@ -54,7 +54,7 @@ def test_pool_of_no_run(tmp_path: Path) -> None:
 def test_rounds_are_read_as_they_were_written(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.read_rounds() == []
-    row = {"labeled": 10, "unlabeled": 90, "rejected": 1, "seconds_fit": 0.1, "seconds_query": 2.0}
+    row = {"labeled": 10, "unlabeled": 90, "pending": 2, "rejected": 1, "seconds_fit": 0.1, "seconds_query": 2.0}
     metrics = [{"val_acc": 0.1}, {"val_acc": 1 / 3, "loss, all": 1e-30}, {}]
     history = [{**row, "round": number, "metrics": values} for number, values in enumerate(metrics)]
 
@@ -65,7 +65,15 @@ def test_rounds_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_rounds_that_were_edited(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    row = {"round": 0, "labeled": 5, "unlabeled": 4, "rejected": 0, "seconds_fit": 1.0, "seconds_query": 1.0}
+    row = {
+        "round": 0,
+        "labeled": 5,
+        "unlabeled": 4,
+        "pending": 0,
+        "rejected": 0,
+        "seconds_fit": 1.0,
+        "seconds_query": 1.0,
+    }
     folder.write_rounds([row])
     folder.rounds_csv.write_text(folder.rounds_csv.read_text().replace("0,5,4", "0,five,4"))
 

@@ -60,4 +60,4 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 
 def test_the_base_class_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
-        StoppingRule()  # type: ignore[abstract]
+        StoppingRule()

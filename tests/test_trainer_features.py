@@ -69,7 +69,7 @@ compat = pytest.mark.lightning_compat
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "lightning_al.run.learning_curve", lambda *args, **kwargs: None
+        "lightning_al.reporting.learning_curve", lambda *args, **kwargs: None
     )  # a second each, tested elsewhere
 
 
@@ -779,7 +779,7 @@ def test_manual_optimization(tmp_path: Path) -> None:
             super().__init__()
             self.automatic_optimization = False
 
-        def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        def training_step(self, batch: Any, batch_idx: int) -> None:
             self.seen.append(batch[2].tolist())
             optimizer = self.optimizers()
             optimizer.zero_grad()

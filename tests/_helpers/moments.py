@@ -13,7 +13,7 @@ from typing import Any
 import lightning.fabric.plugins.io.torch_io as torch_io
 import torch
 
-from lightning_al import durable, labeling, rounds, run
+from lightning_al import durable, labeling, reporting, rounds
 from lightning_al.callback import ActiveLearning
 from lightning_al.oracles import DatasetOracle
 from tests._helpers.runs import DropoutMLP, command_line, fit
@@ -65,7 +65,7 @@ class Moments:
             self.pass_by(self._of_file(_name_of(file_descriptor), "half of a write") or "", half)
             original_write(file_descriptor, data)
 
-        durable.write_all = write_all  # type: ignore[assignment]
+        durable.write_all = write_all
         original_save = torch_io._atomic_save
 
         def atomic_save(checkpoint: dict[str, Any], path: Any) -> None:
@@ -76,7 +76,7 @@ class Moments:
             self.pass_by(self._of_file(str(path), "half of a write") or "", half)
             original_save(checkpoint, path)
 
-        torch_io._atomic_save = atomic_save  # type: ignore[assignment]
+        torch_io._atomic_save = atomic_save
         plain_save = torch.save
 
         def save(obj: Any, file: Any, *args: Any, **kwargs: Any) -> None:
@@ -85,7 +85,7 @@ class Moments:
                 half = functools.partial(os.truncate, file, os.path.getsize(file) // 2)
                 self.pass_by(self._of_file(str(file), "half of a write") or "", half)
 
-        torch.save = save  # type: ignore[assignment]
+        torch.save = save
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
@@ -148,7 +148,7 @@ def draw_nothing() -> None:
     def curve(history: Any, path: Path) -> None:
         durable.write_atomically(path.with_suffix(".png"), b"a figure")
 
-    labeling.contact_sheet, run.learning_curve = sheet, curve  # type: ignore[assignment]
+    labeling.contact_sheet, reporting.learning_curve = sheet, curve
 
 
 def quick_command_line(*more: str) -> None:

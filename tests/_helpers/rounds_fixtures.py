@@ -80,7 +80,7 @@ class Net(LightningModule):
         self.seen: list[list[int]] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.body(x)))  # type: ignore[no-any-return]
+        return self.head(torch.tanh(self.body(x)))
 
     def loss(self, batch: Any) -> Tensor:
         return cross_entropy(self(batch[0]), batch[1])
@@ -98,7 +98,7 @@ class Net(LightningModule):
         self.log("test_loss", self.loss(batch), batch_size=len(batch[1]))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self(batch[0]).argmax(dim=-1)  # type: ignore[no-any-return]
+        return self(batch[0]).argmax(dim=-1)
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
@@ -138,7 +138,7 @@ class Trace(Callback):
                 "metrics": dict(trainer.callback_metrics),
                 "batches": trainer.num_training_batches,
                 "global_step": trainer.global_step,
-                "labeled": trainer.datamodule.labeled_indices().tolist(),  # type: ignore[attr-defined]
+                "labeled": trainer.datamodule.labeled_indices().tolist(),
                 "epochs": [],
                 "epoch_lrs": [],
                 "epoch_weights": [],
@@ -192,7 +192,7 @@ class Fitted:
 
     @property
     def picks(self) -> list[list[int]]:
-        return self.callback.oracle.picks  # type: ignore[attr-defined, no-any-return]
+        return self.callback.oracle.picks
 
 
 def make_trainer(root: Path, callbacks: list[Callback], **arguments: Any) -> Trainer:

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from lightning_al import ActiveLearning, ActiveLearningDataModule, Margin, Pool
-from lightning_al.dataset import labeled_subset
 from lightning_al.demos import DigitsCNN, DigitsDataModule
+from lightning_al.labels import labeled_subset
 from lightning_al.querying import Querying
 
 
@@ -136,13 +136,13 @@ def query(samples: int, repeats: int) -> float:
             ratios.append(ours / seconds(bare))
         return original(run, strategy, round, size)
 
-    Querying.pick = timed  # type: ignore[method-assign]
+    Querying.pick = timed
     try:
         with tempfile.TemporaryDirectory() as folder:
             learning = ActiveLearning("Margin", query_size=100, rounds=2, initial=500, dirpath=folder)
             quiet_trainer(learning, enable_checkpointing=False).fit(ConvNet(), loader)
     finally:
-        Querying.pick = original  # type: ignore[method-assign]
+        Querying.pick = original
     return statistics.median(ratios)
 
 

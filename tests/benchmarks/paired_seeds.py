@@ -59,7 +59,10 @@ def seedlings(data_dir: Path) -> tuple[Any, Any, dict[str, Any], list[int]]:
     features = (features - mean) / std.clamp(min=1e-6)
     train, test = (TensorDataset(features[part], labels[part]) for part in (~held_out, held_out))
     data = TensorsDataModule(train, test, 64)
-    make = lambda: LinearHead(features.shape[1], 12, learning_rate=1e-3, weight_decay=0.1)  # noqa: E731
+
+    def make() -> LinearHead:
+        return LinearHead(features.shape[1], 12, learning_rate=1e-3, weight_decay=0.1)
+
     return (make, lambda: data, {"max_epochs": 30}, [60, 60, 660])
 
 
