@@ -7,6 +7,7 @@ from lightning_al.pool import Pool
 from lightning_al.stopping import StoppingRule, TargetMetric
 from lightning_al.strategies import *  # noqa: F403 - one class a strategy, listed there
 from lightning_al.strategies import __all__ as _strategies
+from lightning_al.study import FeasibilityReport, FeasibilityStudy
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,8 @@ __all__ = [
     "ActiveLearningDataModule",
     "Answers",
     "DatasetOracle",
+    "FeasibilityReport",
+    "FeasibilityStudy",
     "Oracle",
     "Pool",
     "Query",

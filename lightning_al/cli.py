@@ -1,6 +1,6 @@
 """The command line: Lightning's own, with what active learning adds to it.
 
-This is the only module that touches private members of Lightning's command line and of its parser.
+This and ``parser.py`` are the only modules that touch private members of Lightning's command line and of its parser.
 """
 
 from __future__ import annotations
@@ -16,13 +16,19 @@ from typing import Any, cast
 from jsonargparse import SUPPRESS, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al import __version__, demos, oracles, strategies  # noqa: F401 - short names in YAML need the import
 from lightning_al.callback import ActiveLearning
 from lightning_al.datamodule import ActiveLearningDataModule  # noqa: F401 - as above
 from lightning_al.exceptions import ActiveLearningError
-from lightning_al.run_folder import RunFolder, check_readable
+from lightning_al.parser import Parser
+from lightning_al.run_folder import RunFolder, check_readable, run_folder
+from lightning_al.study import FeasibilityStudy, make_report
+
+_WITHOUT_MODEL = ("report",)
+"""Commands that read what others left."""
 
 
 class ActiveLearningCLI(LightningCLI):
@@ -34,7 +40,9 @@ class ActiveLearningCLI(LightningCLI):
     - ``ActiveLearning(reset="random")`` builds a new model from the config for each round.
     - An ``optimizer`` and ``lr_scheduler`` in the config are built anew for each round.
     - A second run into the same folder overwrites the saved config instead of refusing to start.
-    - A section ``study`` in the config is left alone, so that one file serves several commands.
+    - ``study`` tells whether active learning will work, from the same sections and a section ``study``, which the other
+      commands leave alone, so that one file serves several of them.
+    - ``report`` makes the page of a study, or of curves made elsewhere.
 
     Subclass it to add arguments or links, as you would ``LightningCLI``.
 
@@ -51,13 +59,43 @@ class ActiveLearningCLI(LightningCLI):
     ) -> None:
         """Set up the parser and let a config carry the section ``study``."""
         super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
-        # Not in `_add_arguments`: a command that gives the section a meaning can build its parser from there. Without a
+        # Not in `_add_arguments`: the command that gives the section a meaning builds its parser from there. Without a
         # type: a value of type `dict` would be searched for classes to instantiate.
         for parser in self._subcommand_parsers.values() if add_subcommands else (self.parser,):
             parser.add_argument("--study", default=SUPPRESS, help=SUPPRESS)
+        if add_subcommands:
+            self._add_study(**subparser_kwargs.get("study", {}))
+            self._add_report()
+
+    def _add_study(self, **kwargs: Any) -> None:
+        told = "Tell whether active learning will work for this problem, before anyone pays for labels."
+        parser = self.init_parser(**{"description": told, **kwargs})
+        self._add_arguments(parser)
+        parser.add_class_arguments(FeasibilityStudy, "study")
+        parser.add_argument(
+            "--dry_run", action="store_true", help="Print the fits and, after one timed fit, the hours; write nothing."
+        )
+        parser.add_argument("--confirm", action="store_true", help="The same as --study.confirm true.")
+        self._add_command("study", parser, told)
+
+    def _add_report(self) -> None:
+        told = "Make the page of a study, or of learning curves made elsewhere; nothing is trained."
+        parser = self.parser_class(description=told)
+        parser.add_function_arguments(make_report, as_positional=True)
+        self._add_command("report", parser, told)
+
+    def _add_command(self, name: str, parser: LightningArgumentParser, told: str) -> None:
+        self._subcommand_parsers[name] = parser
+        cast(Any, self.parser._subcommands_action).add_subcommand(name, parser, help=told)
+
+    def _set_seed(self) -> None:
+        if self.subcommand not in _WITHOUT_MODEL:
+            super()._set_seed()
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; an argument that this package refuses ends like any other wrong option."""
+        if self.subcommand in _WITHOUT_MODEL:
+            return
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -72,6 +110,8 @@ class ActiveLearningCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer; what an earlier run into the same place saved of its config may be overwritten."""
         self.save_config_kwargs = {"overwrite": True, **self.save_config_kwargs}
+        if self.subcommand == "study":  # saved once, beside the answer, not by each of its fits
+            self.save_config_callback = None
         return super().instantiate_trainer(**kwargs)
 
     def build_model(self) -> LightningModule:
@@ -83,6 +123,7 @@ class ActiveLearningCLI(LightningCLI):
         """
         config = self.config.get(str(self.subcommand), self.config).clone()
         config.pop("trainer", None)
+        config.pop("study", None)
         built = _instantiate(self._parser(self.subcommand), config, datamodule=self.datamodule)
         model = cast(LightningModule, built["model"])
         if "configure_optimizers" in vars(self.model):
@@ -94,12 +135,39 @@ class ActiveLearningCLI(LightningCLI):
         if "configure_optimizers" in vars(self.model):
             _install_configure_optimizers(self, self.model)
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand not in ("report", "study"):
+            super()._run_subcommand(subcommand)
+            return
+        try:
+            self._report() if subcommand == "report" else self._study()
+        except (ValueError, MisconfigurationException) as error:
+            refusal = _refusal(error)
+            if refusal is None:
+                raise
+            raise SystemExit(f"lightning-al: {refusal}") from error
+
+    def _report(self) -> None:
+        make_report(**self.config.report.as_dict())
+
+    def _study(self) -> None:
+        given = self.config_init.study
+        if given.dry_run:
+            print(given.study.dry_run(self.build_model, self.datamodule, self.trainer))
+            return
+        try:
+            given.study.run(self.build_model, self.datamodule, self.trainer)
+        except KeyboardInterrupt:
+            raise SystemExit("lightning-al: interrupted. The same command goes on: what is finished is kept.") from None
+        saved = given.study.output / "config.yaml"
+        self._parser("study").save(self.config.study, saved, overwrite=True, multifile=False)
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "fit" and kwargs.get("ckpt_path") == "last":
             for callback in self.trainer.callbacks:
                 if isinstance(callback, ActiveLearning):
-                    kwargs["ckpt_path"] = _last_round(_run_folder(callback, self.trainer))
+                    kwargs["ckpt_path"] = _last_round(run_folder(callback.dirpath, self.trainer.default_root_dir))
         return kwargs
 
     def _parse_ckpt_path(self) -> None:
@@ -134,7 +202,7 @@ def _install_configure_optimizers(cli: ActiveLearningCLI, model: LightningModule
     round ends with would go on in the next.
     """
     method = update_wrapper(partial(_configure_optimizers, cli), _configure_optimizers)  # seen by `is_overridden`
-    model.configure_optimizers = MethodType(method, model)  # type: ignore[method-assign]
+    model.configure_optimizers = MethodType(method, model)  # type: ignore[method-assign]  # what Lightning does too
 
 
 def _configure_optimizers(cli: ActiveLearningCLI, model: LightningModule) -> Any:
@@ -150,10 +218,6 @@ def _configure_optimizers(cli: ActiveLearningCLI, model: LightningModule) -> Any
         _install_configure_optimizers(cli, model)
 
 
-def _run_folder(callback: ActiveLearning, trainer: Trainer) -> RunFolder:
-    return RunFolder(callback.dirpath or Path(trainer.default_root_dir) / "active_learning")
-
-
 def _last_round(folder: RunFolder) -> str | None:
     """Return the checkpoint that ``--ckpt_path last`` means, or ``None`` (and say so) where no round has ended yet."""
     if folder.checkpoint.exists():
@@ -164,8 +228,8 @@ def _last_round(folder: RunFolder) -> str | None:
     return None
 
 
-def _refusal(error: ValueError) -> ValueError | None:
-    """Return the error to show for a value in the config that this package or jsonargparse refused, if that is it."""
+def _refusal(error: Exception) -> Exception | None:
+    """Return the error to show for a value that this package or jsonargparse refused, if that is it."""
     root: BaseException = error
     while root.__cause__ is not None:  # for a list of callbacks jsonargparse reports every type of the union it tried
         root = root.__cause__
@@ -173,17 +237,21 @@ def _refusal(error: ValueError) -> ValueError | None:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     package = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] if trace is not None else ""
-    if package == __package__ and isinstance(root, ValueError):
+    if isinstance(root, (ValueError, MisconfigurationException)) and (
+        package == __package__ or isinstance(root, ActiveLearningError)
+    ):
         return root
     return error if package == "jsonargparse" else None  # its older versions quote the cause instead
 
 
 def main(args: ArgsType = None) -> None:
-    """Run the command line.
+    """Run the command line. An ``ActiveLearningError`` ends it with one line, without a traceback.
 
     Args:
         args: What to parse instead of the process's own arguments.
     """
+    # Lightning 2.6 asks torch in a way that torch 2.14 renames: none of the user's doing, yet shown in every round.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     if not getattr(sys.flags, "safe_path", False) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does: the user's own classes stand next to the config
     parser_kwargs = {
@@ -192,6 +260,6 @@ def main(args: ArgsType = None) -> None:
         "version": __version__,
     }
     try:
-        ActiveLearningCLI(parser_kwargs=parser_kwargs, args=args)
+        ActiveLearningCLI(parser_class=Parser, parser_kwargs=parser_kwargs, args=args)
     except ActiveLearningError as error:
         raise SystemExit(f"lightning-al: {error}") from error

@@ -123,7 +123,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path, title
         inch = 1 / figure.get_figwidth(), 1 / figure.get_figheight()
         for place, (name, points) in enumerate(curves.items()):
             row, column = divmod(place, columns)
-            left, bottom = _PANEL[0] * column + 0.75, _PANEL[1] * (rows - 1 - row) + 0.9
+            left, bottom = _PANEL[0] * column + 0.65, _PANEL[1] * (rows - 1 - row) + 0.9
             size = (_PANEL[0] - 1.0) * inch[0], (_PANEL[1] - 0.9) * inch[1]
             _panel(figure.add_axes((left * inch[0], bottom * inch[1], *size)), name, points)
         figure.text(
@@ -145,21 +145,22 @@ def _panel(axes: Any, name: str, points: Sequence[tuple[int, float]]) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     labels, values = zip(*points, strict=True)
-    axes.plot(labels, values, color=_LINE, linewidth=1.8, marker="o", markersize=4.5, clip_on=False)
-    # the last value is what people look for: on the side of the point that the line does not come from
-    falling = len(values) > 1 and values[-2] > values[-1]
-    place = {"xytext": (0, -7 if falling else 7), "va": "top" if falling else "bottom", "ha": "center"}
-    last = (labels[-1], values[-1])
+    axes.plot(labels, values, color=_LINE, linewidth=1.8, marker="o", markersize=4.5, clip_on=False, zorder=3)
+    # the last value is what people look for: on the right, where no line comes from
     no_grid = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-    axes.annotate(f"{values[-1]:.3g}", last, textcoords="offset points", size=9, color=_LINE, bbox=no_grid, **place)
+    last = {"textcoords": "offset points", "xytext": (7, 0), "va": "center", "size": 9, "color": _LINE, "bbox": no_grid}
+    axes.annotate(f"{values[-1]:.3g}", (labels[-1], values[-1]), **last)
     axes.set_title(_shorter(name, 36), loc="left", size=10.5, weight="bold", color=_TEXT, parse_math=False)
     axes.set_xlabel("labels", size=9, color=_MUTED)
-    axes.set_xlim(0, 1.06 * max(*labels, 1))
+    axes.set_xlim(0, 1.12 * max(*labels, 1))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.margins(y=0.18)
     if min(values) == max(values):  # the automatic axis would show a precision that one value does not have
         axes.set_yticks([values[0]], [f"{values[0]:.3g}"])
+    low, high = axes.get_ylim()
+    if min(values) >= 0:  # no margin below a loss of 0 or above an accuracy of 1
+        axes.set_ylim(max(low, 0), min(high, 1) if max(values) <= 1 else high)
     axes.tick_params(color=_GRID, labelcolor=_MUTED, labelsize=9)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -227,11 +227,69 @@ class TestErrors:
         assert "'Margin'" in message
         assert "Traceback" not in message
 
+    @pytest.mark.parametrize(
+        ("part", "misspelt", "known"),
+        [
+            ("trainer", trainer(callbacks=[{"class_path": "ActiveLerning"}]), "'ActiveLearning'"),
+            ("trainer", trainer(max_epcohs=3), "'trainer.max_epochs'"),
+            ("data", {**FIT["data"], "init_args": {"intial": 20, "datamodule": "DigitsDataModule"}}, "'initial'"),
+            ("model", "DigitCNN", "'DigitsCNN'"),
+        ],
+    )
+    def test_misspelt_name_in_a_config(
+        self, part: str, misspelt: Any, known: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        message = self.error(capsys, "fit", "--config", write(changed(**{part: misspelt})))
+
+        assert message.splitlines()[-1].startswith(f"Did you mean {known} instead of ")
+
+    def test_misspelt_class_of_a_strategy(self, capsys: pytest.CaptureFixture[str]) -> None:
+        callback = {"class_path": "ActiveLearning", "init_args": {"strategy": {"class_path": "Margn"}}}
+
+        message = self.error(capsys, "fit", "--config", write(changed(trainer=trainer(callbacks=[callback]))))
+
+        assert message.splitlines()[-1] == "Did you mean 'Margin' instead of 'Margn'?"
+
+    @pytest.mark.parametrize(
+        ("option", "known"),
+        [
+            ("--trainer.max_epcohs=3", "trainer.max_epochs"),
+            ("--ckpt_paht=last", "ckpt_path"),
+            ("--model.widht=4", "width"),
+        ],
+    )
+    def test_misspelt_option(self, option: str, known: str, capsys: pytest.CaptureFixture[str]) -> None:
+        message = self.error(capsys, "fit", "--config", write(FIT), option)
+
+        assert message.splitlines()[-1].startswith(f"Did you mean '{known}' instead of ")
+
+    def test_name_like_no_other_has_no_suggestion(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "Did you mean" not in self.error(capsys, "fit", "--config", write(changed(model="Qwzxjk")))
+
     def test_refused_argument_of_the_datamodule(self, capsys: pytest.CaptureFixture[str]) -> None:
         message = self.error(capsys, "fit", "--config", write(FIT), "--data.initial=-3")
 
         assert "Expected `initial`" in message
         assert "-3" in message
+
+    def test_own_active_learning_error_ends_in_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("own_data_of_a_user.py").write_text(
+            textwrap.dedent("""
+            from lightning_al.demos import DigitsCNN
+            from lightning_al.exceptions import ActiveLearningError
+
+            class Refused(ActiveLearningError, ValueError):
+                pass
+
+            class Model(DigitsCNN):
+                def __init__(self, weights: str = "w.pth") -> None:
+                    raise Refused(f"There is no {weights}.")
+            """)
+        )
+
+        assert self.error(capsys, "fit", "--config", write(changed(model="own_data_of_a_user.Model"))) == (
+            "There is no w.pth.\n"
+        )
 
     def test_error_of_a_users_class_keeps_its_traceback(self) -> None:
         def broken(width: int = 3) -> DigitsCNN:
@@ -477,6 +535,11 @@ class TestRuns:
 
             assert answers(f"{folder}/active_learning") == answers("whole/active_learning")
             assert Path(folder, "active_learning", "ledger.csv").read_text().startswith(before)  # nothing asked twice
+
+    def test_no_round_warns_of_what_lightning_asks_of_torch(self, recwarn: pytest.WarningsRecorder) -> None:
+        main(["fit", "--config", write(FIT)])
+
+        assert [warning for warning in recwarn if "LeafSpec" in str(warning.message)] == []
 
 
 class TestWithoutOptionalPackages:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from PIL import Image
+from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
+from examples import DataError
 from examples.deepweeds.data import DeepWeedsDataModule, check_photos, read_fold
 from examples.deepweeds.model import ResNet
+from examples.seedlings import prepare
 from examples.seedlings.data import FlippedAndTurned, SeedlingsFeatures, SeedlingsPhotos
 from lightning_al.cli import main
 from lightning_al.demos import DigitsCNN, DigitsDataModule
@@ -23,7 +29,7 @@ from lightning_al.demos import DigitsCNN, DigitsDataModule
 ROOT = Path(__file__).parent.parent
 LABELS = Path(__file__).parent / "data" / "deepweeds" / "labels"
 CONFIGS = sorted((ROOT / "tests" / "conf").glob("*.yaml"))
-EXAMPLES = sorted((ROOT / "examples").glob("*/*.yaml"))
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*/*.yaml") if "study" not in path.stem)  # no fit
 
 
 def run(config: dict[str, Any], folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -150,12 +156,73 @@ def test_readme_snippet_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    snippet, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     shorter = snippet.replace("max_epochs=20", "max_epochs=1").replace("budget=1000", "budget=200")
     assert shorter != snippet
     exec(shorter, {"MyModel": DigitsCNN, "MyDataModule": DigitsDataModule})
     printed = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "val_acc" in line and "{" in line]
     assert printed == [["0", "100"], ["1", "200"]]
+
+
+def test_the_readmes_study_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, snippet = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    tiny = "replicates=2, rounds=1, buckets=2, fractions=[0.2, 0.4], seeds=1, initial=10, query_size=10"
+    shorter = snippet.replace('"KMeans"]', f'"KMeans"], {tiny}').replace(
+        "max_epochs=20", "max_epochs=1, accelerator='cpu'"
+    )
+    assert tiny in shorter
+    exec(shorter, {"MyModel": DigitsCNN, "MyDataModule": DigitsDataModule, "Trainer": Trainer})
+    assert "inconclusive" in capsys.readouterr().out
+    assert (tmp_path / "feasibility" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["digits/study"], ["seedlings/features", "seedlings/study"], ["seedlings/photos", "seedlings/photos_study"]],
+)
+def test_the_examples_studies_run(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_seedlings(tmp_path, "plant_seedlings_v2_effnetlite0_224.npz", embeddings=np.float16)
+    write_seedlings(tmp_path, "plant_seedlings_v2_32.npz", images=np.uint8)
+    smaller = {"replicates": 2, "rounds": 1, "buckets": 2, "seeds": 1, "initial": 12, "query_size": 8}
+    arguments = [f"--study.{name}={value}" for name, value in smaller.items()]
+    arguments += ["--study.strategies=[Margin]", "--study.fractions=[0.5, 1]", "--trainer.max_epochs=2"]
+    arguments += [f"--study.output={tmp_path / 'out'}", "--trainer.accelerator=cpu"]
+    if files[0].startswith("seedlings"):
+        arguments.append(f"--data.datamodule.data_dir={tmp_path}")
+    configs = [argument for name in files for argument in ("--config", str(ROOT / "examples" / f"{name}.yaml"))]
+    monkeypatch.chdir(tmp_path)
+    main(["study", *configs, *arguments])
+    report = json.loads((tmp_path / "out" / "feasibility.json").read_text())
+    assert report["verdict"] == "inconclusive"
+    assert report["flags"][0] == "too_few_replicates"
+    assert report["settings"]["mode"] == ("proxy" if "seedlings/study" in files else "full")
+    assert (tmp_path / "out" / "sheets" / "Margin.png").exists() == ("seedlings/study" not in files)
+
+
+def test_own_strategy_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "writing_a_strategy.md").read_text(encoding="utf-8")
+    code, written = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL).group(1) for kind in ("python", "yaml"))
+    (tmp_path / "my_strategies.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])  # `main` adds the current folder
+    config = yaml.safe_load((ROOT / "tests" / "conf" / "entropy.yaml").read_text())
+    config["trainer"]["callbacks"] = yaml.safe_load(written)["trainer"]["callbacks"]
+    learning(config)["budget"] = 110
+    rounds, ledger = run(config, tmp_path)
+    assert labels_a_round(rounds) == [10, 110]
+    assert {row["strategy"] for row in ledger} == {"initial", "LikelySecond"}
+    assert all(0 < float(row["score"]) <= 0.5 for row in ledger if row["round"] == "1")  # of two, the smaller
+
+
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if "data_dir:" in path.read_text()], ids=lambda p: p.stem)
+def test_missing_data_end_the_command_with_one_line(path: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    config["data"]["init_args"]["datamodule"]["init_args"]["data_dir"] = str(tmp_path / "nowhere")
+    with pytest.raises(SystemExit, match=r"^lightning-al: There is no .*nowhere.*: set `data_dir`.*$"):
+        run(config, tmp_path)
 
 
 # -- seedlings
@@ -215,16 +282,78 @@ def test_flipped_and_turned_gives_all_eight_views_and_nothing_else() -> None:
 
 
 def test_seedlings_missing_file_or_array(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="set `data_dir`"):
+    with pytest.raises(DataError, match="set `data_dir`"):
         SeedlingsPhotos(tmp_path).setup("fit")
     np.savez(tmp_path / "plant_seedlings_v2_32.npz", labels=np.arange(3))
-    with pytest.raises(ValueError, match=r"lacks the arrays \['images', 'split'\]"):
+    with pytest.raises(DataError, match=r"lacks the arrays \['images', 'split'\]"):
         SeedlingsPhotos(tmp_path).setup("fit")
     np.savez(
         tmp_path / "plant_seedlings_v2_32.npz", labels=np.arange(3), images=np.zeros((4, 32, 32, 3)), split=[0] * 3
     )
-    with pytest.raises(ValueError, match="differ in length"):
+    with pytest.raises(DataError, match="differ in length"):
         SeedlingsPhotos(tmp_path).setup("fit")
+
+
+def write_species(folder: Path) -> None:
+    """Twelve species of ten photos each; a photo's four quarters of 40 x 32 px have one color each."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        (folder / f"Species {number:02d}").mkdir(parents=True)
+        for photo in range(10):
+            quarters = rng.integers(0, 256, size=(2, 2, 3), dtype=np.uint8)
+            Image.fromarray(quarters.repeat(32, 0).repeat(40, 1)).save(
+                folder / f"Species {number:02d}" / f"{photo}.png"
+            )
+
+
+def test_seedlings_are_made_from_the_published_photos(tmp_path: Path) -> None:
+    write_species(tmp_path / "photos")
+    prepare.main([str(tmp_path / "photos"), str(tmp_path / "made")])
+    made = np.load(tmp_path / "made" / "plant_seedlings_v2_32.npz")
+    assert made["labels"].tolist() == [number for number in range(12) for _ in range(10)]
+    assert made["class_names"].tolist() == [f"Species {number:02d}" for number in range(12)]
+    assert [int(made["split"][made["labels"] == number].sum()) for number in range(12)] == [3] * 12
+    for index in (0, 57, 119):
+        with Image.open(tmp_path / "photos" / made["files"][index]) as photo:
+            expected = np.asarray(photo)[::32, ::40].repeat(16, 0).repeat(16, 1)
+        assert np.array_equal(made["images"][index], expected)
+    datamodule = SeedlingsPhotos(tmp_path / "made")
+    datamodule.setup("fit")
+    assert len(datamodule.pool_dataset()) == 84
+    assert datamodule.pool_dataset()[0][0].shape == (3, 32, 32)
+
+
+def test_small_photos_are_means_over_boxes(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(64, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    (small,) = prepare.small_photos([str(tmp_path / "photo.png")])
+    expected = pixels.reshape(32, 2, 32, 3, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(small, expected, atol=1)  # Pillow rounds after each axis
+
+
+def test_seedlings_features_are_those_of_the_network_before_its_last_layer(tmp_path: Path) -> None:
+    write_species(tmp_path / "photos")
+    paths = [str(path) for path in sorted(tmp_path.rglob("*.png"))[:3]]
+    network = efficientnet_b0()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    got = prepare.features(paths, str(tmp_path / "weights.pth"), batch_size=2)
+    assert got.shape == (3, 1280)
+    assert got.dtype == np.float16
+    seen: list[torch.Tensor] = []
+    network.eval().classifier[1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    transform = EfficientNet_B0_Weights.DEFAULT.transforms()
+    with torch.no_grad():
+        for path in paths:
+            network(transform(Image.open(path))[None])
+    np.testing.assert_allclose(got, torch.cat(seen).numpy(), rtol=2e-3, atol=1e-5)
+
+
+def test_prepare_says_which_folder_holds_no_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        prepare.main([str(tmp_path), str(tmp_path / "made")])
+    assert stopped.value.code == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- DeepWeeds
@@ -286,7 +415,7 @@ def test_deepweeds_counts_and_names_missing_and_unreadable_photos(tmp_path: Path
     (images / names[20]).write_bytes(b"")
     (images / names[21]).write_bytes((images / names[21]).read_bytes()[:2000])  # cut in the middle of the pixels
     (images / names[22]).write_text("<html>not found</html>")
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(DataError) as caught:
         DeepWeedsDataModule(tmp_path, num_workers=0).prepare_data()
     message = str(caught.value)
     assert "12 of 54 photos are missing" in message
@@ -294,21 +423,21 @@ def test_deepweeds_counts_and_names_missing_and_unreadable_photos(tmp_path: Path
     assert "and 2 more" in message
     assert "3 of 54 photos are unreadable" in message
     assert all(name in message for name in names[20:23])
-    with pytest.raises(ValueError, match=f"1 of 2 photos are unreadable: {names[20]}"):
+    with pytest.raises(DataError, match=f"1 of 2 photos are unreadable: {names[20]}"):
         check_photos(images, [names[20], names[30]])
 
 
 def test_deepweeds_names_the_label_file_at_fault(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"labels\.csv"):
+    with pytest.raises(DataError, match=r"labels\.csv"):
         read_fold(tmp_path, 0)
     (tmp_path / "labels.csv").write_text("Filename,Label,Species\na.jpg,0,Lantana\n")
     for split in ("val", "test"):
         (tmp_path / f"{split}_subset2.csv").write_text("Filename,Label\n")
     (tmp_path / "train_subset2.csv").write_text("Filename,Label\nb.jpg,0\n")
-    with pytest.raises(ValueError, match=r"train_subset2\.csv names 1 photos that labels\.csv does not list: b\.jpg"):
+    with pytest.raises(DataError, match=r"train_subset2\.csv names 1 photos that labels\.csv does not list: b\.jpg"):
         read_fold(tmp_path, 2)
     (tmp_path / "train_subset2.csv").write_text("Filename,Class\na.jpg,0\n")
-    with pytest.raises(ValueError, match=r"lacks the columns \['Label'\]"):
+    with pytest.raises(DataError, match=r"lacks the columns \['Label'\]"):
         read_fold(tmp_path, 2)
 
 
@@ -318,7 +447,7 @@ def test_resnet_takes_weights_from_a_file_with_another_number_of_classes(tmp_pat
     model = ResNet("resnet18", weights=tmp_path / "weights.pth")
     assert torch.equal(model.network.layer4[1].conv2.weight, pretrained.network.layer4[1].conv2.weight)
     assert model.network.fc.weight.shape == (9, 512)
-    with pytest.raises(ValueError, match="not a state_dict of this architecture"):
+    with pytest.raises(DataError, match="not a state_dict of this architecture"):
         ResNet("resnet50", weights=tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match="there is no"):
+    with pytest.raises(DataError, match="there is no"):
         ResNet(weights=tmp_path / "absent.pth")

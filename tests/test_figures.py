@@ -172,6 +172,27 @@ def test_the_points_drawn_are_the_values(tmp_path: Path) -> None:
     assert len(np.unique(np.asarray(Image.open(paths[0]).convert("L")))) > 10
 
 
+@pytest.mark.parametrize(
+    ("values", "at_the_top", "at_the_bottom"),
+    [([0.5, 1.0], True, False), ([0.5, 0.0], False, True), ([1.0, 1.1], False, False), ([-0.1, 0.0], False, False)],
+)
+def test_the_axis_ends_at_1_for_accuracies_and_at_0_for_losses(
+    tmp_path: Path, values: list[float], at_the_top: bool, at_the_bottom: bool
+) -> None:
+    _, path = learning_curve(history(*((100 * n, {"m": value}) for n, value in enumerate(values, 1))), tmp_path / "m")
+    svg = path.read_text()
+    (line,) = drawn(svg)
+    panel = np.array(re.findall(r"[ML] (\S+) (\S+)", svg[svg.index('id="axes_1"') :].partition("/>")[0]), dtype=float)
+    assert (line[-1, 1] == pytest.approx(panel[:, 1].min(), abs=1e-3)) == at_the_top  # SVG counts from the top
+    assert (line[-1, 1] == pytest.approx(panel[:, 1].max(), abs=1e-3)) == at_the_bottom
+    assert panel[:, 1].min() - 1e-3 <= line[:, 1].min() <= line[:, 1].max() <= panel[:, 1].max() + 1e-3
+
+
+def test_the_title_is_drawn(tmp_path: Path) -> None:
+    _, svg = learning_curve(history((100, {"m": 0.5})), tmp_path / "m", "Margin: metrics against labels")
+    assert "<!-- Margin: metrics against labels -->" in svg.read_text()
+
+
 def test_what_is_no_metric_has_no_panel(tmp_path: Path) -> None:
     skipped = {"round": 1, "labeled": 2, "epoch": 3, "step": 4, "lr-Adam": 0.1, "lr": 0.1, "train_loss_step": 1.0,
                "empty": float("nan"), "none": None}  # fmt: skip

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from examples import DataError
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPLITS = ("train", "val", "test")
 
@@ -175,8 +177,7 @@ def read_fold(folder: Path, fold: int) -> tuple[list[str], dict[str, list[tuple[
         ``labels.csv``, the latter's label is taken and a warning names the photo.
 
     Raises:
-        FileNotFoundError: A label file is missing.
-        ValueError: A label file lacks a column, or names a photo that ``labels.csv`` does not list.
+        DataError: A label file is missing, lacks a column, or names a photo that ``labels.csv`` does not list.
     """
     published = _read_csv(folder / "labels.csv", ("Filename", "Label", "Species"))
     labels = {row["Filename"]: int(row["Label"]) for row in published}
@@ -188,7 +189,7 @@ def read_fold(folder: Path, fold: int) -> tuple[list[str], dict[str, list[tuple[
         listed = {row["Filename"]: int(row["Label"]) for row in _read_csv(path, ("Filename", "Label"))}
         unknown = [name for name in listed if name not in labels]
         if unknown:
-            raise ValueError(f"{path} names {len(unknown)} photos that labels.csv does not list: {_some(unknown)}.")
+            raise DataError(f"{path} names {len(unknown)} photos that labels.csv does not list: {_some(unknown)}.")
         contradicting += [
             f"{name} ({label}, not {labels[name]})" for name, label in listed.items() if label != labels[name]
         ]
@@ -203,12 +204,12 @@ def read_fold(folder: Path, fold: int) -> tuple[list[str], dict[str, list[tuple[
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}: set `data_dir` to the folder that holds DeepWeeds' `labels`.")
+        raise DataError(f"There is no {path}: set `data_dir` to the folder that holds DeepWeeds' `labels`.")
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         missing = set(columns) - set(reader.fieldnames or ())
         if missing:
-            raise ValueError(f"{path} lacks the columns {sorted(missing)}; it has {reader.fieldnames}.")
+            raise DataError(f"{path} lacks the columns {sorted(missing)}; it has {reader.fieldnames}.")
         return list(reader)
 
 
@@ -222,11 +223,10 @@ def check_photos(folder: Path, names: Sequence[str]) -> None:
         names: The file names of the photos.
 
     Raises:
-        FileNotFoundError: Some are missing; others may be unreadable too.
-        ValueError: None is missing, some cannot be read.
+        DataError: Some are missing or cannot be read.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no {folder}: set `data_dir` to the folder that holds DeepWeeds' `images`.")
+        raise DataError(f"There is no {folder}: set `data_dir` to the folder that holds DeepWeeds' `images`.")
     existing = {entry.name for entry in os.scandir(folder)}
     missing = [name for name in names if name not in existing]
     present = [name for name in names if name in existing]
@@ -239,8 +239,7 @@ def check_photos(folder: Path, names: Sequence[str]) -> None:
         if broken
     ]
     if problems:
-        error = FileNotFoundError if missing else ValueError
-        raise error(
+        raise DataError(
             f"In {folder}, {' and '.join(problems)}. Get these photos again, or take their rows out of the files in "
             f"{folder.parent / 'labels'}."
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from examples import DataError
 from lightning_al.demos import Classifier
 
 
@@ -22,6 +23,9 @@ class ResNet(Classifier):
         num_classes: Number of classes.
         learning_rate: Step size of AdamW.
         weight_decay: Weight decay of AdamW.
+
+    Raises:
+        DataError: There is no such file, or it is of another architecture.
     """
 
     def __init__(
@@ -39,13 +43,13 @@ class ResNet(Classifier):
 
     def _load(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(f"Expected `weights` to be a file with a state_dict, but there is no {path}.")
+            raise DataError(f"Expected `weights` to be a file with a state_dict, but there is no {path}.")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         own = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
         fits = {name: value for name, value in loaded.items() if tuple(value.shape) == own.get(name)}
         problems = [name for name in own | loaded if name not in fits and name not in ("fc.weight", "fc.bias")]
         if problems:
-            raise ValueError(f"{path} is not a state_dict of this architecture: {problems[:3]} do not match.")
+            raise DataError(f"{path} is not a state_dict of this architecture: {problems[:3]} do not match.")
         self.network.load_state_dict(fits, strict=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from examples import DataError
+
 PHOTOS = "plant_seedlings_v2_32.npz"
 FEATURES = "plant_seedlings_v2_effnetlite0_224.npz"
 
@@ -21,33 +23,38 @@ class SeedlingsDataModule(LightningDataModule):
 
     Args:
         data_dir: The folder with the ``.npz`` file.
+        file: The file's name, where it is another.
         batch_size: Samples in a training batch.
         num_workers: Processes that load data; 0 is fastest, since everything is in memory.
     """
 
     num_classes = 12
+    usual_file: str
+    array: str
+    """The file's array of inputs."""
 
-    def __init__(self, data_dir: Path, batch_size: int = 32, num_workers: int = 0) -> None:
+    def __init__(self, data_dir: Path, file: str | None = None, batch_size: int = 32, num_workers: int = 0) -> None:
         super().__init__()
-        self.data_dir = Path(data_dir)
+        self.path = Path(data_dir) / (file or self.usual_file)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self._splits: dict[str, TensorDataset] | None = None
 
-    def _read(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs (N, ...), targets (N,) and which samples are for training (N,)."""
+    def _inputs(self, array: Tensor, is_train: Tensor) -> Tensor:
+        """Return what the model sees (N, ...), of the file's array; only samples for training may be summed up."""
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
         """Read the file once."""
         if self._splits is not None:
             return
-        inputs, targets, is_train = self._read()
+        array, labels, split = (torch.from_numpy(each) for each in read_npz(self.path, self.array))
+        inputs, is_train = self._inputs(array, split == 0), split == 0
         held_out = torch.nonzero(~is_train).flatten()
         val = torch.zeros(len(held_out), dtype=torch.bool)
         val[::5] = True
         parts = {"train": is_train, "val": held_out[val], "test": held_out[~val]}
-        self._splits = {name: TensorDataset(inputs[part], targets[part]) for name, part in parts.items()}
+        self._splits = {name: TensorDataset(inputs[part], labels[part]) for name, part in parts.items()}
 
     def _split(self, name: str) -> TensorDataset:
         self.setup("fit")
@@ -82,14 +89,15 @@ class SeedlingsPhotos(SeedlingsDataModule):
 
     Args:
         data_dir: The folder with ``plant_seedlings_v2_32.npz``.
+        file: The file's name, where it is another.
         batch_size: Samples in a training batch.
         num_workers: Processes that load data; 0 is fastest, since everything is in memory.
     """
 
-    def _read(self) -> tuple[Tensor, Tensor, Tensor]:
-        arrays = read_npz(self.data_dir / PHOTOS, "images")
-        images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return images, torch.from_numpy(arrays["labels"]), torch.from_numpy(arrays["split"]) == 0
+    usual_file, array = PHOTOS, "images"
+
+    def _inputs(self, array: Tensor, is_train: Tensor) -> Tensor:
+        return array.permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def training_dataset(self) -> Dataset[tuple[Tensor, ...]]:
         """Return the photos, flipped and turned at random each time one is read."""
@@ -97,21 +105,21 @@ class SeedlingsPhotos(SeedlingsDataModule):
 
 
 class SeedlingsFeatures(SeedlingsDataModule):
-    """Features (1280,) of a frozen EfficientNet-Lite0, standardized by mean and deviation of the training split.
+    """Features of a frozen network, standardized by mean and deviation of the training split.
 
     Args:
         data_dir: The folder with ``plant_seedlings_v2_effnetlite0_224.npz``.
+        file: The file's name, where it is another.
         batch_size: Samples in a training batch.
         num_workers: Processes that load data; 0 is fastest, since everything is in memory.
     """
 
-    def _read(self) -> tuple[Tensor, Tensor, Tensor]:
-        arrays = read_npz(self.data_dir / FEATURES, "embeddings")
-        features = torch.from_numpy(arrays["embeddings"]).float()  # stored as float16, too coarse to sum up
-        is_train = torch.from_numpy(arrays["split"]) == 0
+    usual_file, array = FEATURES, "embeddings"
+
+    def _inputs(self, array: Tensor, is_train: Tensor) -> Tensor:
+        features = array.float()  # stored as float16, too coarse to sum up
         mean, std = features[is_train].mean(0), features[is_train].std(0)
-        features = (features - mean) / std.clamp_min(1e-6)
-        return features, torch.from_numpy(arrays["labels"]), is_train
+        return (features - mean) / std.clamp_min(1e-6)
 
 
 class FlippedAndTurned(Dataset[tuple[Tensor, ...]]):
@@ -137,7 +145,7 @@ class FlippedAndTurned(Dataset[tuple[Tensor, ...]]):
         return torch.rot90(image, view % 4, (-2, -1)), target
 
 
-def read_npz(path: Path, inputs: str) -> dict[str, np.ndarray]:
+def read_npz(path: Path, inputs: str) -> list[np.ndarray]:
     """Read inputs, labels and split.
 
     Args:
@@ -145,21 +153,23 @@ def read_npz(path: Path, inputs: str) -> dict[str, np.ndarray]:
         inputs: The name of the array with the inputs.
 
     Returns:
-        The arrays ``inputs``, ``labels`` and ``split`` by name.
+        The arrays ``inputs``, ``labels`` and ``split``.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: An array is missing, or the lengths differ.
+        DataError: No such file, an array is missing, or the lengths differ.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}: set `data_dir` to the folder that holds {path.name}.")
+        raise DataError(
+            f"There is no {path}: set `data_dir` to the folder that holds {path.name}. "
+            "examples/seedlings/README.md says how to make it."
+        )
     names = (inputs, "labels", "split")
     with np.load(path, allow_pickle=False) as archive:
         missing = [name for name in names if name not in archive]
         if missing:
-            raise ValueError(f"{path} lacks the arrays {missing}; it holds {sorted(archive)}.")
-        arrays = {name: archive[name] for name in names}
-    lengths = {name: len(array) for name, array in arrays.items()}
+            raise DataError(f"{path} lacks the arrays {missing}; it holds {sorted(archive)}.")
+        arrays = [archive[name] for name in names]
+    lengths = {name: len(array) for name, array in zip(names, arrays, strict=True)}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"The arrays of {path} differ in length: {lengths}.")
+        raise DataError(f"The arrays of {path} differ in length: {lengths}.")
     return arrays

@@ -1,0 +1,251 @@
+"""Fits of the user's whole model on parts of the pilot."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lightning_al.embeddings import find_layer
+from lightning_al.querying import COLLECTED
+from lightning_al.rounds import is_lightning_trainer
+from lightning_al.scoring import OutputKind
+from lightning_al.strategies.base import QueryStrategy
+from lightning_al.study.full_cell import CellFit
+from lightning_al.study.full_data import PilotData, class_indices
+from lightning_al.study.full_trainer import Unheard, check_study_trainer, collected, quiet, quiet_trainer, run
+from lightning_al.study.metrics import StudyMetrics
+from lightning_al.study.seeding import seeded
+from lightning_al.study.subject import identity_of
+from lightning_al.study.types import Fit, Request
+
+
+class FullFitter:
+    """Trains the user's model, with the user's Trainer settings, on part of the pilot for each request.
+
+    Each fit has a new model and a copy of the Trainer, with its callbacks and limits; it logs nothing, and its
+    checkpoints go to a temporary folder. The same request gives the same answer, whatever came before it.
+
+    Args:
+        model: Makes a model, called under the request's seed; or a model, which is copied: seeds then decide the
+            order, dropout and augmentation only.
+        datamodule: The data. Its training set is the pilot; it is set up once a process.
+        trainer: A Trainer that was not used, or a function that makes one.
+        metrics: What is computed on the test set.
+        outputs: What the model's ``forward`` or ``query_step`` returns.
+        embedding_layer: The name of the layer whose input is the embedding; by default the last linear layer.
+
+    Raises:
+        ValueError: An argument is of the wrong kind.
+
+    Example:
+        >>> import numpy as np
+        >>> from lightning_al.demos import DigitsCNN, DigitsDataModule
+        >>> quick = {"max_epochs": 8, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+        >>> fitter = FullFitter(DigitsCNN, DigitsDataModule(), lambda: Trainer(**quick), StudyMetrics(["accuracy"]))
+        >>> fit, = fitter.fit_many([Request(labeled=np.arange(200), seed=1)])
+        >>> fit.metrics["accuracy"] > 0.7
+        True
+    """
+
+    def __init__(
+        self,
+        model: LightningModule | Callable[[], LightningModule],
+        datamodule: LightningDataModule,
+        trainer: Trainer | Callable[[], Trainer],
+        metrics: StudyMetrics,
+        *,
+        outputs: OutputKind = "logits",
+        embedding_layer: str | None = None,
+    ) -> None:
+        if not isinstance(model, LightningModule) and not callable(model):
+            raise ValueError(
+                "Expected `model` to be a lightning.pytorch.LightningModule or a function that makes one, but got a "
+                f"{type(model).__name__}."
+            )
+        if not is_lightning_trainer(trainer) and (not callable(trainer) or hasattr(trainer, "fit")):
+            raise ValueError(
+                "Expected `trainer` to be a lightning.pytorch.Trainer or a function that makes one, but got a "
+                f"{type(trainer).__module__}.{type(trainer).__name__}."
+            )
+        if outputs not in get_args(OutputKind):
+            raise ValueError(f"Expected `outputs` to be one of {', '.join(get_args(OutputKind))}, but got {outputs!r}.")
+        self.model, self.datamodule, self.trainer, self.metrics = model, datamodule, trainer, metrics
+        self.outputs, self.embedding_layer = outputs, embedding_layer
+        self._data = PilotData(datamodule)
+        self._downloaded = self._ready = self._rehearsed = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what another process sets up by itself."""
+        return {**self.__dict__, "_data": PilotData(self.datamodule), "_ready": False, "_rehearsed": False}
+
+    @property
+    def model_is_factory(self) -> bool:
+        """Whether seeds decide the initial weights too."""
+        return not isinstance(self.model, LightningModule)
+
+    @property
+    def data(self) -> PilotData:
+        """The data, set up."""
+        return self._set_up()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the fits, as far as it can be seen."""
+        return identity_of(self._new_model(0), self._new_trainer(), self.data)
+
+    @property
+    def test_split(self) -> str:
+        """Where the test set comes from: ``"test"`` or ``"val"``."""
+        return self._data.test_split
+
+    @property
+    def test_used_for_selection(self) -> bool:
+        """Whether the test set is the validation set, and a callback chooses by it when to stop or what to keep."""
+        if self.test_split == "test":
+            return False
+        model, trainer = self._new_model(0), self._new_trainer()
+        brought = model.configure_callbacks()
+        callbacks = [*trainer.callbacks, *(brought if isinstance(brought, Sequence) else [brought])]
+        monitors = [getattr(callback, "monitor", None) for callback in callbacks]
+        return any(monitor and not str(monitor).startswith("train") for monitor in monitors)
+
+    def check(self, strategies: Iterable[QueryStrategy], fewest: int = 1) -> None:
+        """Raise where a fit or a query could not work, before the first.
+
+        Args:
+            strategies: The strategies that will query.
+            fewest: The least number of labels that a fit will have.
+
+        Raises:
+            MisconfigurationException: The trainer, the data or the model do not fit a study, or models share weights.
+            ScoringError: There is no layer of the name ``embedding_layer``.
+            ValueError: The targets are no class indices.
+        """
+        for strategy in strategies:
+            missing = (strategy.needs.pool | strategy.needs.labeled) - COLLECTED | strategy.needs.target
+            if missing:
+                raise MisconfigurationException(
+                    f"{strategy.name} needs {sorted(missing)}, which a study does not collect: it has "
+                    f"{', '.join(sorted(COLLECTED))} of the pool and of the labeled samples."
+                )
+        check_study_trainer(self._new_trainer())
+        model = self._new_model(0)
+        check_separate(model, self._new_model(0))
+        if not hasattr(model, "query_step") and not is_overridden("forward", model):
+            raise MisconfigurationException(
+                f"{type(model).__name__} has no `forward`, which tests and queries call: define `forward(x)` to return "
+                "the logits, or a method `query_step(batch, batch_idx)` that does."
+            )
+        if self.embedding_layer is not None:
+            find_layer(model, self.embedding_layer)
+        data = self._set_up()
+        data.check_batches(fewest)
+        with seeded(0, data):
+            check_classes(data.datamodule.train_dataloader())
+            for batch in data.test_loader():
+                class_indices(batch)
+                break
+
+    def fit_many(self, requests: Sequence[Request]) -> list[Fit]:
+        """Make the fits, one after the other.
+
+        Raises:
+            FloatingPointError: The loss of a fit became NaN or infinite.
+            ScoringError: The model's outputs cannot be scored: wrong shape, or not finite.
+            ValueError: Probabilities on the test set are not finite, or targets are no class indices.
+        """
+        fits = []
+        for request in requests:
+            with collected():
+                fits.append(self._fit(request))
+        return fits
+
+    def _fit(self, request: Request) -> Fit:
+        data = self._set_up()
+        with (
+            quiet(repeated=self._rehearsed),
+            tempfile.TemporaryDirectory(prefix="lightning_al-", ignore_cleanup_errors=True) as folder,
+            seeded(request.seed, data),
+        ):
+            model = self._made_model()
+            trainer = self._new_trainer()
+            cell = CellFit(
+                request,
+                data.part(request.labeled, request.seed),
+                self.metrics,
+                self.outputs,
+                self.embedding_layer,
+                Path(folder),
+                rehearse=not self._rehearsed,
+            )
+            if trainer.loggers:
+                trainer.logger = Unheard(folder)
+            trainer.callbacks = [cell, *trainer.callbacks]
+            run(trainer, model, cell.data)
+            self._rehearsed = True
+            return cell.fit
+
+    # -- the parts of a fit
+    def _set_up(self) -> PilotData:
+        if not self._ready:
+            # The same split in every process, were the datamodule to draw one.
+            with seeded(0, self._data):
+                self._data.prepare(self._new_trainer(), download=not self._downloaded)
+            self._ready = self._downloaded = True
+        return self._data
+
+    def _new_model(self, seed: int) -> LightningModule:
+        with seeded(seed):
+            return self._made_model()
+
+    def _made_model(self) -> LightningModule:
+        if isinstance(self.model, LightningModule):
+            return copy.deepcopy(self.model)
+        model = self.model()
+        if not isinstance(model, LightningModule):
+            raise ValueError(
+                "Expected `model` to make a lightning.pytorch.LightningModule, but it made a "
+                f"{type(model).__module__}.{type(model).__name__}."
+            )
+        return model
+
+    def _new_trainer(self) -> Any:
+        return quiet_trainer(self.trainer)
+
+
+def check_classes(batches: Iterable[Any]) -> None:
+    """Raise where there is nothing to tell apart; no more batches are read than it takes to see two classes.
+
+    Raises:
+        ValueError: The targets are of one class, or no class indices.
+    """
+    seen: set[int] = set()
+    for batch in batches:
+        seen.update(class_indices(batch).tolist())
+        if len(seen) > 1:
+            return
+    raise ValueError(
+        f"Every training sample is of class {seen.pop() if seen else None}: there is nothing to tell apart."
+    )
+
+
+def check_separate(model: LightningModule, other: LightningModule) -> None:
+    """Raise where two new models share weights, so that one fit would go on where another ended.
+
+    Raises:
+        MisconfigurationException: They do.
+    """
+    own = {id(weight) for weight in model.parameters() if weight.requires_grad}
+    shared = [name for name, weight in other.named_parameters() if id(weight) in own]
+    if shared:
+        raise MisconfigurationException(
+            f"The function `model` gave two models that share the weights {shared[0]!r}, so that each fit would go on "
+            "where the one before ended. Make the layers within it, model=lambda: MyModel(...)."
+        )

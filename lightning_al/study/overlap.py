@@ -1,0 +1,128 @@
+"""Samples that pilot and test set share: a test on what was trained on flatters every fit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils.data import Subset
+
+from lightning_al.study.full_data import PilotData
+from lightning_al.study.types import FloatArray
+
+_MOST = 20_000
+"""Samples of each set that are read: enough to find a copied split, and minutes at most where they are photos."""
+
+_SAME = 1e-6
+"""Cosine distance below which two embeddings are of the same picture."""
+
+
+def refuse_shared(pilot: Any, test: Any) -> None:
+    """Raise where both are parts of one dataset and hold the same of its indices.
+
+    Args:
+        pilot: The training set.
+        test: The test set.
+
+    Raises:
+        MisconfigurationException: They share samples.
+    """
+    base, of_pilot = _indices(pilot)
+    other, of_test = _indices(test)
+    if base is not other or of_pilot is None or of_test is None:
+        return
+    shared = sorted(set(of_pilot) & set(of_test))
+    if shared:
+        raise MisconfigurationException(
+            f"The test set shares {len(shared):,} of its {len(of_test):,} samples with the training set (index "
+            f"{shared[0]} of the {type(base).__name__}, for example): the study would test on what it trained on. "
+            "Split them apart in the datamodule, random_split(dataset, [...]) for example."
+        )
+
+
+def identical_samples(pilot: Any, test: Any) -> tuple[int, int]:
+    """Count the test samples whose inputs are those of a pilot sample, byte by byte.
+
+    Args:
+        pilot: The pilot without augmentation, map-style.
+        test: The test set; anything that is not map-style is not read.
+
+    Returns:
+        How many, and how many were compared; the first 20,000 at most of either set.
+    """
+    if not (hasattr(test, "__len__") and hasattr(test, "__getitem__")):
+        return 0, 0
+    with isolate_rng():
+        known = {_digest(pilot[i]) for i in range(min(len(pilot), _MOST))}
+        compared = min(len(test), _MOST)
+        return sum(_digest(test[i]) in known for i in range(compared)), compared
+
+
+def warn_of_copies(data: PilotData) -> list[str]:
+    """Warn of test samples that are in the pilot too.
+
+    Returns:
+        The warning as a note for the report; empty where there are none.
+    """
+    same, compared = identical_samples(data.plain_samples, data.test_set)
+    if not same:
+        return []
+    told = f"{same:,} of {compared:,} test samples are in the pilot too, byte for byte: they flatter every fit."
+    rank_zero_warn(f"{told} Take them out of one of the two.")
+    return [told]
+
+
+def near_duplicates(pilot: FloatArray, test: FloatArray) -> int:
+    """Count the test samples whose embedding is, but for rounding, that of a pilot sample.
+
+    Example:
+        >>> near_duplicates(np.array([[1.0, 2.0], [3.0, 1.0]]), np.array([[2.0, 4.0], [0.0, 1.0]]))
+        1
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    def directions(rows: FloatArray) -> FloatArray:
+        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+    chords, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(directions(pilot)).kneighbors(directions(test))
+    return int((chords[:, 0] ** 2 / 2 < _SAME).sum())
+
+
+def _indices(dataset: Any) -> tuple[Any, list[int] | None]:
+    """The dataset that a part is of, and the indices that it holds; None where they are not known."""
+    held: list[int] | None = None
+    while isinstance(dataset, Subset):
+        inner = [int(index) for index in dataset.indices]
+        held = inner if held is None else [inner[index] for index in held]
+        dataset = dataset.dataset
+    if held is None and hasattr(dataset, "__len__"):
+        held = list(range(len(dataset)))
+    return dataset, held
+
+
+def _digest(sample: Any) -> bytes:
+    content = hashlib.sha256()
+    _add(sample[0] if isinstance(sample, (tuple, list)) else sample, content)
+    return content.digest()
+
+
+def _add(value: Any, content: Any) -> None:
+    if isinstance(value, Mapping):
+        for name in sorted(value.keys() - {"label", "labels", "target", "targets", "y", "index", "idx", "id"}, key=str):
+            _add(value[name], content)
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            _add(each, content)
+    elif isinstance(value, Tensor):
+        _add(value.detach().cpu().contiguous().numpy(), content)
+    elif hasattr(value, "__array__"):  # PIL images too
+        array = np.ascontiguousarray(value)
+        content.update(str(array.shape).encode() + array.tobytes())
+    else:
+        content.update(repr(value).encode())

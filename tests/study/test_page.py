@@ -1,0 +1,422 @@
+"""The page of a study: valid HTML that holds the report's numbers, escapes its texts, and asks nobody for anything."""
+
+# ruff: noqa: RUF001 (the true minus sign is meant)
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightning_al.study import page, wording
+from lightning_al.study.page import render, write_page
+from tests._helpers.reports import HOSTILE, bare, hostile, made_up
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Outline(HTMLParser):
+    """Reads a page strictly: every tag must close what was opened last."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("p", "dd", "li", "h2", "h3", "span", "td", "th"):
+            self.texts.append(("", " "))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1] if self.open else "", data))
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data.replace("\u00a0", " ")
+
+    def text(self, *but: str) -> str:
+        return " ".join("".join(data for tag, data in self.texts if tag not in (*but, "style")).split())
+
+    def named(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag in tags]
+
+    def row(self, name: str, place: int = 0) -> list[str]:
+        return [row[1:] for row in self.rows if row and row[0] == name][place]
+
+
+def with_sheets(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Gives every strategy of a report a contact sheet of noise, larger than the page shows."""
+    generator = np.random.default_rng(0)
+    (folder / "sheets").mkdir(parents=True)
+    for place, each in enumerate(report["pathology"]["by_strategy"]):
+        each["sheet"] = f"sheets/{place}.png"
+        Image.fromarray(generator.integers(0, 256, (900, 1200, 3), dtype=np.uint8)).save(folder / each["sheet"])
+    return report
+
+
+@dataclass
+class Written:
+    report: dict[str, Any]
+    path: Path
+    html: str
+    outline: Outline = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outline = Outline(self.html)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
+    """The pages of a report with everything, of one with nothing, and of one with hostile texts."""
+    written = {}
+    for name, report in (("whole", made_up("promising")), ("bare", bare()), ("hostile", hostile())):
+        folder = tmp_path_factory.mktemp(name)
+        report = with_sheets(report, folder) if report["pathology"] else report
+        path = write_page(report, folder)
+        written[name] = Written(report, path, path.read_text(encoding="utf-8"))
+    return written
+
+
+@pytest.mark.parametrize("verdict", ["promising", "not_promising", "inconclusive"])
+def test_the_verdict_comes_first_in_words(verdict: str) -> None:
+    report = made_up(verdict)
+    outline = Outline(render(report, [], []))
+    answer, short = wording.VERDICTS[verdict]
+    text = outline.text("title")
+    assert text.startswith(f"Will active learning work for this problem? {answer} {short} {report['headline']}")
+    assert {"class": f"verdict {verdict}"} in outline.named("div")
+    order = (report["headline"], report["reasons"][0], report["advice"][0], "Intervals hold")
+    places = [text.index(each) for each in order]
+    assert places == sorted(places)
+    others = [words for name, (words, _) in wording.VERDICTS.items() if name != verdict]
+    assert not any(each in text for each in others)
+
+
+@pytest.mark.parametrize("name", ["whole", "bare", "hostile"])
+def test_headings_are_in_order_and_pictures_have_words(pages: dict[str, Written], name: str) -> None:
+    outline = pages[name].outline
+    levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    ids = [attributes["id"] for _, attributes in outline.tags if attributes.get("id")]
+    assert len(set(ids)) == len(ids)
+    assert outline.named("html")[0]["lang"] == "en"
+    for image in outline.named("img"):
+        assert len(image["alt"] or "") > 20
+        assert image["width"]
+        assert image["height"]
+    for svg in outline.named("svg"):
+        named = (svg.get("aria-labelledby") or "").split()
+        assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and len(named) == 2 and set(named) <= set(ids))
+    links = [link["href"] or "" for link in outline.named("a")]
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    for cell in outline.named("th"):
+        assert cell["scope"] in ("row", "col")
+
+
+def test_every_table_has_as_many_cells_in_each_row(pages: dict[str, Written]) -> None:
+    for table in re.findall(r"<table.*?</table>", pages["whole"].html, re.DOTALL):
+        assert len({len(row) for row in Outline(table).rows}) == 1, table[:300]
+
+
+def test_numbers_of_strategies_are_the_reports_with_their_intervals(pages: dict[str, Written]) -> None:
+    outline = pages["whole"].outline
+    margin = ["+2.60 [+1.91, +3.29]", "0.70", "0.004", "10 of 10", "+1.04 [+0.44, +1.64]", "-"]
+    assert outline.row("Margin") == margin
+    assert outline.row("Margin", 1) == ["38 % [24, 50]", "0.61 [0.49, 0.76]", "315", "0 %", "0.082", "0.012"]
+    assert outline.row("KMeans")[0] == "+0.40 [−0.29, +1.09]"
+    confirmed = ["+1.90 [+0.70, +3.10]", "0.70", "0.004", "6 of 6", "+1.04 [+0.44, +1.64]", "-"]
+    assert outline.row("Margin", 2) == confirmed
+    text = outline.text()
+    for each in (
+        "+1.90 points [+0.70, +3.10]", "38 % [24, 50] %", "315 instead of 498 labels for accuracy 82.7",
+        "0.61 [0.49, 0.76] times as many", "283 [181, 385]", "197 [129, 265] labels at 1.50 each",
+        "worth 296 [194, 398]", "computing costs 12.80 (3.20 hours at 4.00)", "+5.10 points [+4.20, +6.00]",
+    ):  # fmt: skip
+        assert each in text, each
+
+
+def test_without_a_confirmation_the_proxys_numbers_stand_first() -> None:
+    text = Outline(render(made_up("promising") | {"confirm": None}, [], [])).text()
+    assert "This is a proxy" in text
+    for each in ("+2.60 points [+1.91, +3.29]", "315 instead of 512 labels for accuracy 84.1"):
+        assert text.index(each) < text.index("All numbers", text.index("Limits") + 10)
+
+
+def test_numbers_of_the_other_parts_are_the_reports(pages: dict[str, Written]) -> None:
+    report, outline = pages["whole"].report, pages["whole"].outline
+    random = report["curves"]["arms"]["random"]
+    for place in (0, 8):
+        mean, low, high = (random[key][place] for key in ("mean", "low", "high"))
+        assert outline.row(str(report["curves"]["labels"][place]))[0] == f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    expected = [f"{value:.2f}" for value in report["penalty_matrix"]["rows"][2]]
+    assert expected in [row[1:] for row in outline.rows if row and row[0] == "Margin"]
+    assert outline.row("Share of the data in the variance (ICC)") == ["0.71 [0.48, 0.86]"]
+    assert outline.row("Standard deviation between training seeds (points)") == ["0.75"]
+    assert outline.row("F test of no effect of the data") == ["F = 8.34, p < 0.001"]
+    assert outline.row("80.0") == ["442 [391, 520]"]
+    assert outline.row("88.0") == ["3,921 [2,417, ∞]"]
+    assert outline.row("95.0") == ["beyond what the data tell [−∞, ∞]"]
+    assert ["31.0 % [24.8, 37.2], pool 8.0 %"] in [row[2:3] for row in outline.rows if row[:1] == ["LeastConfidence"]]
+    assert outline.row("label cost") == ["1.5"]
+    assert outline.row("design-b2-f0.4-s1") == ["RuntimeError: out of memory"]
+    text = outline.text()
+    for each in ("3.4 % [2.7, 4.2] (confident learning)", report["notes"][0], report["legacy"]["paragraph"],
+                 "4: Maize, Fat Hen, Charlock, Cleavers", "b = 0.550 [0.460, 0.650]",
+                 "no better than a 20 or 40 % sample) does not hold here", "holds in 0 of 3 metrics",
+                 "The full model decided"):  # fmt: skip
+        assert each in text, each
+
+
+def test_figures_stand_in_the_page_with_their_alt_texts(pages: dict[str, Written]) -> None:
+    html, outline = pages["whole"].html, pages["whole"].outline
+    figures = [each["id"] for each in outline.named("figure") if each.get("id")]
+    assert figures == ["curves", "curves_full_model", "forest", "cost", "variance", "learning_curve", "dataset_map",
+                       "article_accuracy", "article_precision", "article_recall"]  # fmt: skip
+    descriptions = [data for tag, data in outline.texts if tag == "desc"]
+    assert len(descriptions) == 10
+    assert "Margin +2.60 [+1.91, +3.29]" in descriptions[2]
+    used = set(re.findall(r"(?:href=\"|url\()#([^\")]+)", html))
+    assert used <= {each["id"] for _, each in outline.tags if each.get("id")}
+    styles = "".join(each.get("style") or "" for _, each in outline.tags)
+    assert "var(--ink)" in styles
+    assert not re.search("#222222|#ffffff|#0072b2", styles)  # would not change with the theme
+
+
+@pytest.mark.parametrize(("part", "gone"), [
+    ("variance", "What makes results differ"), ("curve", "Labels needed"), ("headroom", "Headroom"),
+    ("pathology", "What the strategies ask for"), ("legacy", "article"), ("confirm", "full model decided"),
+    ("curves", "by number of labels"), ("penalty_matrix", "Penalty"), ("data", "Test set"), ("seeds", "Seeds"),
+    ("versions", "Versions"), ("advice", "What to run next"), ("failures", "Fits that failed twice"),
+])  # fmt: skip
+def test_a_missing_part_does_not_appear(part: str, gone: str) -> None:
+    report = made_up("promising")
+    assert gone in Outline(render(report, [], [])).text()
+    report[part] = [] if isinstance(report[part], list) else None
+    text = Outline(render(report, [], [])).text()
+    assert gone not in text
+    assert not re.search(r"\bNone\b|\bnan\b|Undefined|undefined", text)
+
+
+def test_what_was_not_measured_is_said_where_one_would_look(pages: dict[str, Written]) -> None:
+    text = pages["bare"].outline.text()
+    assert "Gain over random labels not measured" in text
+    assert "Money saved not measured Give label_cost (and hour_cost) under study: to see it here." in text
+    assert not re.search(r"\bNone\b|\bnan\b|Undefined", text)
+    without_costs = made_up("promising") | {"cost": None, "confirm": None}
+    assert "Money saved not measured" in Outline(render(without_costs, [], [])).text()
+
+
+def test_ends_without_bound_and_targets_never_reached(pages: dict[str, Written]) -> None:
+    outline = Outline(render(made_up("inconclusive"), [], []))
+    assert outline.row("LeastConfidence", 1)[:4] == ["never reached", "never reached", "never reached", "62 %"]
+    assert outline.row("Margin", 1)[:2] == ["12 % [−∞, 24]", "0.88 [0.76, ∞]"]
+    assert "12 % [−∞, 24] %" in outline.text()
+    assert "BADGE collapsed alone in 7." in outline.text()
+
+
+def test_backticks_become_code_and_nothing_else() -> None:
+    html = render(bare() | {"headline": "Set `<b>` & run", "notes": ["an odd ` stays a text"]}, [], [])
+    assert "Set <code>&lt;b&gt;</code> &amp; run" in html
+    assert "an odd " in Outline(html).text()
+
+
+def test_limits_are_said(pages: dict[str, Written]) -> None:
+    for written in pages.values():
+        text = written.outline.text()
+        assert "Intervals hold for this pilot and this test set" in text
+        assert "understates what a large pool offers, the junk too" in text
+        assert "one strategy that collapses alone in about one run of ten" in text
+    assert "all intervals of gains are exploratory" in pages["bare"].outline.text()
+    assert "exploratory" not in pages["whole"].outline.text()
+
+
+def test_hostile_texts_stay_texts(pages: dict[str, Written]) -> None:
+    html, outline = pages["hostile"].html, pages["hostile"].outline
+    assert {tag for tag, _ in outline.tags}.isdisjoint({"script", "iframe", "object", "embed", "form"})
+    assert not [name for _, attributes in outline.tags for name in attributes if name.startswith("on")]
+    assert all((image["src"] or "").startswith("data:image/jpeg;base64,") for image in outline.named("img"))
+    shown = " ".join(wording.plain(HOSTILE).split())
+    for tag in ("li", "td", "th", "h3", "dt", "title", "desc", "figcaption", "p"):
+        texts = " ".join("".join(data for opened, data in outline.texts if opened == tag).split())
+        assert shown in texts, tag
+    assert [each["alt"] for each in outline.named("img") if shown in (each["alt"] or "")]
+    assert "\x00" not in html
+    assert "\u202e" not in html
+    assert "49" not in "".join(data for tag, data in outline.texts if tag == "li")  # {{ 7*7 }} was not run
+    svg_texts = [data for tag, data in outline.texts if tag == "text" and "<script>" in data]
+    assert len(svg_texts) >= 4
+
+
+def test_a_lone_surrogate_can_be_written(tmp_path: Path) -> None:
+    path = write_page(bare() | {"headline": "before \ud800 after"}, tmp_path)
+    assert "before � after" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["whole", "bare", "hostile"])
+def test_nothing_is_fetched(pages: dict[str, Written], name: str) -> None:
+    html, outline = pages[name].html, pages[name].outline
+    for tag, attributes in outline.tags:
+        for key in ("src", "href", "srcset", "data", "action", "poster", "background"):
+            value = attributes.get(key) or ""
+            assert value.startswith(("#", "data:")) or not value, (tag, key, value)
+    assert re.findall(r"url\((?!#)", html) == []
+    assert "@import" not in html
+    policy = next(each for each in outline.named("meta") if each.get("http-equiv"))
+    assert policy["http-equiv"] == "Content-Security-Policy"
+    assert (policy["content"] or "").startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+
+
+def test_it_prints_and_has_a_dark_theme(pages: dict[str, Written]) -> None:
+    style = "".join(data for tag, data in pages["whole"].outline.texts if tag == "style")
+    assert style.count("{") == style.count("}")
+    printed = style[style.index("@media print") :]
+    assert "break-inside: avoid" in printed
+    assert re.search(r"nav \{ display: none", printed)
+    dark = style[style.index("@media screen and (prefers-color-scheme: dark)") :].split("}")[0]
+    light = style.split("}")[0]
+    names = set(re.findall(r"(--\w+):", light))
+    assert names == set(re.findall(r"(--\w+):", dark))
+    assert {value.removeprefix("var(").removesuffix(")") for value in page._THEME.values()} <= names
+
+
+def _luminance(color: str) -> float:
+    channels = np.array([int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def _contrast(one: str, other: str) -> float:
+    high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_texts_and_marks_stand_out_in_both_themes(pages: dict[str, Written]) -> None:
+    style = "".join(data for tag, data in pages["whole"].outline.texts if tag == "style")
+    assert _contrast("#000000", "#ffffff") == pytest.approx(21)
+    for theme in (style.split("}")[0], style[style.index("prefers-color-scheme: dark") :].split("}")[0]):
+        colors = dict(re.findall(r"--(\w+): (#\w{6})", theme))
+        for text in ("ink", "muted", "link"):
+            assert min(_contrast(colors[text], colors[paper]) for paper in ("page", "card")) >= 4.5, text
+        for mark in ("grey", "blue", "vermillion", "green", "purple"):
+            assert _contrast(colors[mark], colors["card"]) >= 2.9, mark
+    for verdict in wording.VERDICTS:
+        background = re.search(rf"\.verdict\.{verdict} \{{ background: (#\w{{6}})", style)
+        assert background
+        assert _contrast("#ffffff", background[1]) >= 4.5
+
+
+def test_sheets_are_made_smaller_until_the_page_is_small(pages: dict[str, Written]) -> None:
+    written = pages["whole"]
+    images = written.outline.named("img")
+    assert len(images) == 5
+    assert written.path.stat().st_size < 3_000_000
+    uris = [(image["src"] or "").removeprefix("data:image/jpeg;base64,") for image in images]
+    assert sum(len(page.base64.b64decode(uri)) for uri in uris) <= page.SHEETS_BYTES
+    picture = Image.open(io.BytesIO(page.base64.b64decode(uris[0])))
+    assert picture.format == "JPEG"
+    assert str(picture.width) == images[0]["width"]
+    assert picture.width < 1200
+    original = Image.open(written.path.parent / "sheets" / "0.png").convert("L").resize((8, 6))
+    difference = np.asarray(original, dtype=float) - np.asarray(picture.convert("L").resize((8, 6)), dtype=float)
+    assert np.abs(difference).max() < 12
+
+
+def test_a_sheet_outside_the_folder_is_not_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    report = with_sheets(bare() | {"pathology": made_up("promising")["pathology"]}, folder)
+    report["pathology"]["dataset_map"] = None
+    sheets = report["pathology"]["by_strategy"]
+    shutil.move(folder / "sheets" / "0.png", tmp_path / "secret.png")
+    sheets[0]["sheet"], sheets[1]["sheet"], sheets[2]["sheet"] = "../secret.png", str(tmp_path / "secret.png"), "gone"
+    html = write_page(report, folder).read_text(encoding="utf-8")
+    assert len(Outline(html).named("img")) == 2
+
+
+def test_a_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = write_page(bare(), tmp_path).read_bytes()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_page(bare() | {"headline": "other"}, tmp_path)
+    assert (tmp_path / "index.html").read_bytes() == before
+
+
+@dataclass
+class Seen:
+    console: list[str]
+    requests: set[str]
+    dom: str
+
+
+def browse(path: Path, profile: Path) -> Seen:
+    """Opens a page in headless Chromium: what it wrote to the console, asked for over the network, and became."""
+    log = profile / "net.json"
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+               f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", f"--log-net-log={log}",
+               "--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    # the browser's own requests have no origin
+    asked = {
+        each["url"] for each in events if "url" in each and each.get("initiator", "not an origin") != "not an origin"
+    }
+    return Seen(console, asked, done.stdout)
+
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+
+
+@needs_chromium
+def test_the_browser_check_sees_errors_and_requests(tmp_path: Path) -> None:
+    path = tmp_path / "loud.html"
+    path.write_text('<title>x</title><img src="http://127.0.0.1:9/x.png"><script>console.error("loud")</script>')
+    seen = browse(path, tmp_path / "profile")
+    assert "loud" in seen.console[0]
+    assert seen.requests == {"http://127.0.0.1:9/x.png"}
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ["whole", "bare", "hostile"])
+def test_a_browser_shows_it_without_error_or_request(pages: dict[str, Written], name: str, tmp_path: Path) -> None:
+    seen = browse(pages[name].path, tmp_path / "profile")
+    assert seen.console == []
+    assert seen.requests == set()
+    dom, outline = Outline(seen.dom), pages[name].outline
+    assert [tag for tag, _ in dom.tags] == [tag for tag, _ in outline.tags]  # nothing had to be mended or was run
+    assert dom.text() == outline.text()
+
+
+def test_templates_are_found_in_the_package() -> None:
+    assert jinja2.PackageLoader("lightning_al.study").list_templates() == ["report.css", "report.html.jinja"]
