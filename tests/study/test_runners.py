@@ -218,13 +218,13 @@ def long_study() -> None:
 )
 def test_all_processes_end_with_the_parent(tmp_path: Path, number: signal.Signals, code: int, last: str) -> None:
     parent = processes.start(tmp_path, long_study)
-    assert wait_until(lambda: len(pids(tmp_path / "pids")) == 4), parent.output
+    assert wait_until(lambda: len(pids(tmp_path / "pids")) == 4, seconds=240), parent.output
     children = pids(tmp_path / "pids")
     assert all(alive(pid) for pid in children)
     os.kill(int((tmp_path / "parent").read_text()), number)
     assert parent.wait(20) == code, parent.output
     assert last in parent.output
-    assert wait_until(lambda: not any(alive(pid) for pid in children), seconds=20)
+    assert wait_until(lambda: not any(alive(pid) for pid in children), seconds=60)
     with CellStore(tmp_path / "feasibility").opened({}):
         pass  # the lock is free
 
