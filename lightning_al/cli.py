@@ -152,6 +152,8 @@ class ActiveLearningCLI(LightningCLI):
 
     def _study(self) -> None:
         given = self.config_init.study
+        if given.confirm:
+            given.study.ask_to_confirm()
         if given.dry_run:
             print(given.study.dry_run(self.build_model, self.datamodule, self.trainer))
             return

@@ -116,6 +116,13 @@ def test_the_metric_on_the_command_line(tmp_path: Path) -> None:
     assert answer(tmp_path / "out")["metric"]["name"] == "f1"
 
 
+def test_the_flag_to_confirm_is_the_option(tmp_path: Path) -> None:
+    main([*STUDY, f"--config={CONF / 'proxy.yaml'}", "--study.confirm=false", "--confirm"])
+    assert answer(tmp_path / "out")["confirm"]["strategies"][0]["name"] == "Margin"
+    with pytest.raises(SystemExit, match="`confirm` is for mode='proxy'"):
+        main([*STUDY, "--confirm"])
+
+
 def test_proxy_and_confirm(tmp_path: Path) -> None:
     main([*STUDY, f"--config={CONF / 'proxy.yaml'}"])
 
@@ -124,7 +131,7 @@ def test_proxy_and_confirm(tmp_path: Path) -> None:
     assert report["confirm"]["strategies"][0]["name"] == "Margin"
     assert report["cost"]["label_cost"] == 0.5
     assert any("linear heads" in note for note in report["notes"])
-    simulated = [path.name for path in (tmp_path / "out/confirm/cells").glob("*.json")]
+    simulated = [path.name for path in (tmp_path / "out/confirm/Margin/cells").glob("*.json")]
     assert sorted(simulated) == [
         "pilot-r00.json", "pilot-r01.json", "simulation-r00-Margin-01.json", "simulation-r00-random-01.json",
         "simulation-r01-Margin-01.json", "simulation-r01-random-01.json", "start-r00.json", "start-r01.json",

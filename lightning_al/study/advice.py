@@ -11,19 +11,20 @@ from lightning_al.study.comparison import Arm, Comparison, area_under
 from lightning_al.study.types import FloatArray
 
 
-def advise(comparison: Comparison, verdict: str, flags: Sequence[str] = ()) -> list[str]:
+def advise(comparison: Comparison, verdict: str, flags: Sequence[str] = (), winner: str | None = None) -> list[str]:
     """Say what to run next.
 
     Args:
         comparison: The arms against random.
         verdict: ``"promising"``, ``"not_promising"`` or ``"inconclusive"``.
         flags: The verdict's flags.
+        winner: The arm that makes it promising.
 
     Returns:
         Sentences, the most useful first.
     """
     said = []
-    best = leader(comparison)
+    best = next((arm for arm in comparison.arms if arm.name == winner), leader(comparison))
     if verdict == "promising":
         said += [_run_it(comparison, best), _ends(comparison)]
     elif verdict == "not_promising":

@@ -68,8 +68,10 @@ def conclude(
             flags = [*flags, "spam_suspected"]
         if preview is not None:
             _draw_sheets(pathology, cells, preview, store.folder)
+    broken = [r for r in range(design.replicates) if not _is_whole(cells, design, r)]
+    kept = [row for row in rows if row["part"] != "simulation" or row["replicate"] not in broken]
     try:
-        report = build_report(read_table(rows), flags=flags, seed=design.seed, **asked)
+        report = build_report(read_table(kept), flags=flags, seed=design.seed, **asked)
     except ValueError as error:
         if not failures:
             raise
@@ -79,6 +81,9 @@ def conclude(
             f"them: {told}. Mend the cause and run the study again: what is finished is kept."
         ) from error
     report.pathology = pathology
+    if broken:
+        named = ", ".join(map(str, broken))
+        report.notes.append(f"Replicates that lack a fit were left out, with all of their arms: {named}.")
     if arrays:
         classes, counts = np.unique(arrays["targets"], return_counts=True)
         alone = classes[counts == 1].tolist()
@@ -97,6 +102,12 @@ def conclude(
     }
     report.versions = {"python": platform.python_version(), **report.versions, **{p: version(p) for p in _PACKAGES}}
     return report
+
+
+def _is_whole(cells: Sequence[Cell], design: Design, replicate: int) -> bool:
+    """Whether every arm of a replicate has every round: a shorter curve would shorten the budget for all."""
+    found = {cell["key"] for cell in cells if cell["part"] == "simulation" and cell["replicate"] == replicate}
+    return len(found) == 1 + (1 + len(design.arms)) * design.rounds
 
 
 def cells_of(store: CellStore, design: Design) -> list[Cell]:

@@ -22,7 +22,7 @@ from lightning_al.strategies.base import QueryStrategy
 from lightning_al.study import settings
 from lightning_al.study.cell_store import CellStore, Failure
 from lightning_al.study.cells import Work
-from lightning_al.study.design import Design, sizes
+from lightning_al.study.design import Design, sizes, slug
 from lightning_al.study.evidence import cells_of, conclude, confirmed, notes_on
 from lightning_al.study.full import FullFitter
 from lightning_al.study.kept_embeddings import proxy_of
@@ -131,6 +131,10 @@ class FeasibilityStudy:
             1, seeds=seeds, replicates=replicates, rounds=rounds, initial=initial, query_size=query_size
         )
         settings.check_counts(0, seed=seed)
+        if seed >= 1 << 32:
+            raise ValueError(
+                f"Expected `seed` to be below 2^32, as every library's generators take it, but got {seed}."
+            )
         settings.check_amounts(delta=delta, label_cost=label_cost, hour_cost=hour_cost)
         self.mode, self.backbone, self.confirm = mode, backbone, False
         if confirm:
@@ -261,11 +265,13 @@ class FeasibilityStudy:
         """All that decides the cells; what is left out (replicates, delta, prices) may change in the same folder."""
         return {
             "mode": self.mode,
+            "outputs": subject.outputs,
+            "embedding_layer": subject.embedding_layer,
             "backbone": self._backbone,
             "backbone_weights": weights_digest(self.backbone) if isinstance(self.backbone, nn.Module) else None,
             # an address in a repr differs in each process
             "strategies": {arm: re.sub(r" at 0x\w+", "", repr(each)) for arm, each in self.strategies.items()},
-            "metrics": sorted(self.metrics.names),
+            "metrics": self.metrics.definitions,
             "buckets": design.buckets,
             "fractions": list(design.fractions),
             "seeds": design.seeds,
@@ -280,7 +286,10 @@ class FeasibilityStudy:
     def _backbone(self) -> str | None:
         """The name of what embeds in the model's place."""
         given = self.backbone
-        return given if given is None or isinstance(given, str) else type(given).__name__
+        if given is None or isinstance(given, str):
+            return given
+        named: Any = given if hasattr(given, "__qualname__") else type(given)
+        return str(named.__qualname__)
 
     def _fitter(self, subject: FullFitter, store: CellStore | None) -> Fitter:
         if self.mode == "full":
@@ -310,11 +319,11 @@ class FeasibilityStudy:
 
     def _confirm(self, report: FeasibilityReport, design: Design, subject: FullFitter) -> FeasibilityReport:
         """Random and the proxy's best arm, with the full model."""
-        best = max(report.strategies, key=lambda arm: (arm["delta"], arm["name"]))["name"]
+        best = report.winner or max(report.strategies, key=lambda arm: (arm["delta"], arm["name"]))["name"]
         deciding = replace(design, arms=(best,))
         tasks = [task for task in deciding.tasks(batched=False) if task.part != "design"]
         settings_of_full = {**self._decides(subject, deciding), "mode": "full", "backbone": None, "confirms": best}
-        with CellStore(self.output / "confirm").opened(settings_of_full) as store:
+        with CellStore(self.output / "confirm" / slug(best)).opened(settings_of_full) as store:
             work = Work(deciding, subject, {best: self.strategies[best]})
             failures = self._make(store, work, tasks, f"Confirming {best} with the full model")
             return self._conclude(store, deciding, subject, failures, mode="full")

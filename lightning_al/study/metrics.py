@@ -73,6 +73,11 @@ class StudyMetrics:
         """The metrics' names, as `compute` returns them."""
         return tuple(self._made)
 
+    @property
+    def definitions(self) -> list[str]:
+        """Name, class and arguments of each metric, sorted: two of equal definitions give equal values."""
+        return sorted(f"{name}: {kind.__qualname__}({given})" for name, (kind, given) in self._made.items())
+
     def higher_is_better(self, name: str) -> bool:
         """Whether a higher value is the better one, as torchmetrics says."""
         return bool(self._probes[self._known(name)].higher_is_better)

@@ -19,6 +19,8 @@ from lightning_al.study.types import FloatArray
 _MOST = 20_000
 """Samples of each set that are read: enough to find a copied split, and minutes at most where they are photos."""
 
+_TARGETS = {"label", "labels", "target", "targets", "y"}
+
 _SAME = 1e-6
 """Cosine distance below which two embeddings are of the same picture."""
 
@@ -56,12 +58,21 @@ def identical_samples(pilot: Any, test: Any) -> tuple[int, int]:
     Returns:
         How many, and how many were compared; the first 20,000 at most of either set.
     """
-    if not (hasattr(test, "__len__") and hasattr(test, "__getitem__")):
-        return 0, 0
+    known, compared = set(digests(pilot)), digests(test)
+    return sum(digest in known for digest in compared), len(compared)
+
+
+def digests(dataset: Any, *, with_targets: bool = False) -> list[bytes]:
+    """Hash the samples of a dataset, 20,000 at most; none of one that is not map-style.
+
+    Args:
+        dataset: The dataset.
+        with_targets: Whether the label counts too.
+    """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        return []
     with isolate_rng():
-        known = {_digest(pilot[i]) for i in range(min(len(pilot), _MOST))}
-        compared = min(len(test), _MOST)
-        return sum(_digest(test[i]) in known for i in range(compared)), compared
+        return [_digest(dataset[index], with_targets) for index in range(min(len(dataset), _MOST))]
 
 
 def warn_of_copies(data: PilotData) -> list[str]:
@@ -106,15 +117,19 @@ def _indices(dataset: Any) -> tuple[Any, list[int] | None]:
     return dataset, held
 
 
-def _digest(sample: Any) -> bytes:
+def _digest(sample: Any, with_targets: bool) -> bytes:
     content = hashlib.sha256()
-    _add(sample[0] if isinstance(sample, (tuple, list)) else sample, content)
+    if isinstance(sample, Mapping):
+        left_out = {"index", "idx", "id"} | (set() if with_targets else _TARGETS)
+        _add({name: value for name, value in sample.items() if name not in left_out}, content)
+    else:
+        _add(sample[0] if isinstance(sample, (tuple, list)) and not with_targets else sample, content)
     return content.digest()
 
 
 def _add(value: Any, content: Any) -> None:
     if isinstance(value, Mapping):
-        for name in sorted(value.keys() - {"label", "labels", "target", "targets", "y", "index", "idx", "id"}, key=str):
+        for name in sorted(value, key=str):
             _add(value[name], content)
     elif isinstance(value, (tuple, list)):
         for each in value:

@@ -34,6 +34,7 @@ class FeasibilityReport:
             ``label_ratio``, ``censored``, and more.
         replicates: Paired repetitions that every arm has.
         exploratory: Whether there are too few replicates for the exact test.
+        winner: The strategy that makes it promising; None otherwise.
         required_R: Replicates that would settle an inconclusive answer, if the gains stay as they are; None beyond 200.
         target: The level that savings are counted to, and the labels random needs for it.
         room: What any strategy could gain at most.
@@ -65,6 +66,7 @@ class FeasibilityReport:
     replicates: int
     exploratory: bool
     required_R: int | None
+    winner: str | None = None
     target: dict[str, Any] | None = None
     room: dict[str, Any] | None = None
     curves: dict[str, Any] | None = None

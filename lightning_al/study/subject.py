@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_al.dataset import fingerprint, training_dataset
 from lightning_al.study.full_data import PilotData
+from lightning_al.study.overlap import digests
 
 _TRAINER = (
     "max_epochs",
@@ -24,6 +25,9 @@ _TRAINER = (
     "limit_val_batches",
     "accumulate_grad_batches",
     "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "limit_predict_batches",
+    "overfit_batches",
     "precision",
 )
 
@@ -53,12 +57,28 @@ def identity_of(model: LightningModule, trainer: Any, data: PilotData) -> dict[s
         "optimizers": _optimizers(model),
         "weights": weights_digest(model),
         "trainer": {name: _shown(getattr(trainer, name)) for name in _TRAINER},
-        "callbacks": [type(callback).__name__ for callback in trainer.callbacks],
+        "callbacks": [[type(callback).__name__, _scalars(callback)] for callback in trainer.callbacks],
+        "modules": hashlib.sha256(repr(model).encode()).hexdigest()[:16],  # the rate of a dropout, say
         "pilot": data.pool.size,
         "dataset": data.fingerprint,
         "batch_size": train_loader.batch_size,
+        "contents": contents_digest(data),
         "test": None if test_set is None else [len(test_set), fingerprint(test_set)[0]],
     }
+
+
+def contents_digest(data: PilotData) -> str:
+    """A hash of inputs and targets of pilot and test set, 20,000 samples of each at most; corrected labels change it.
+
+    Empty where the samples are drawn anew at each reading.
+    """
+    if not data.fingerprint:
+        return ""
+    whole = hashlib.sha256()
+    for dataset in (data.plain_samples, _test_set(data)):
+        for digest in digests(dataset, with_targets=True):
+            whole.update(digest)
+    return whole.hexdigest()[:16]
 
 
 def description_of(data: PilotData) -> dict[str, Any]:
@@ -141,3 +161,15 @@ def _shown(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_shown(each) for each in value]
     return type(value).__name__  # a repr may hold an address, which differs in each process
+
+
+def _scalars(holder: Any) -> dict[str, Any]:
+    """The public numbers and strings that an object holds, a callback's patience say; a path may be a temporary one."""
+    return {
+        name: value
+        for name, value in sorted(vars(holder).items())
+        if isinstance(value, (bool, int, float, str))
+        and not name.startswith("_")
+        and "path" not in name
+        and "dir" not in name
+    }

@@ -246,8 +246,8 @@ def metric_label(report: Mapping[str, Any]) -> str:
 def best_strategy(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """Picks the strategy to speak of first.
 
-    It is the one that the cost was reckoned for, else the largest gain among those surely above zero, else the
-    largest gain.
+    It is the one that the verdict rests on, else the one that the cost was reckoned for, else the largest gain among
+    those surely above zero, else the largest gain.
 
     Args:
         report: The report.
@@ -261,6 +261,7 @@ def best_strategy(report: Mapping[str, Any]) -> dict[str, Any] | None:
         'B'
     """
     measured = [each for each in report.get("strategies") or () if each.get("delta") is not None]
+    winners = [each for each in measured if each["name"] == report.get("winner")]
     priced = [each for each in measured if each["name"] == (report.get("cost") or {}).get("name")]
     sure = [each for each in measured if each.get("ci") and each["ci"][0] is not None and each["ci"][0] > 0]
-    return max(priced or sure or measured, key=lambda each: float(each["delta"]), default=None)
+    return max(winners or priced or sure or measured, key=lambda each: float(each["delta"]), default=None)

@@ -786,11 +786,11 @@ def test_the_whole_model_confirms_a_proxy(tmp_path: Path) -> None:
     alone = study(tmp_path / "full", replicates=6, rounds=1, strategies=[best]).run(SmallNet, ImagesData(), trainer())
     assert studies.timeless(report.confirm["strategies"]) == studies.timeless(alone.strategies)
     simulated = [row for row in rows(tmp_path / "full") if row["part"] != "design"]
-    assert rows(tmp_path / "out/confirm") == simulated
+    assert rows(tmp_path / "out/confirm" / best) == simulated
 
-    before = files(tmp_path / "out/confirm")
+    before = files(tmp_path / "out/confirm" / best)
     again = study(tmp_path / "out", **more).run(SmallNet, ImagesData(), trainer())
-    assert files(tmp_path / "out/confirm") == before
+    assert files(tmp_path / "out/confirm" / best) == before
     assert studies.timeless(again.to_dict()) == studies.timeless(report.to_dict())
 
 
