@@ -59,9 +59,11 @@ def leader(comparison: Comparison) -> Arm:
 def _run_it(comparison: Comparison, best: Arm) -> str:
     labels = comparison.curves.labels
     step = round(float(np.median(np.diff(labels))))
-    budget = float(np.ceil(best.labels_to_target or labels[-1]))
+    # Where random never rises above its first level, the target is met before anything was asked for.
+    reached = best.labels_to_target if (best.labels_to_target or 0) > labels[0] else None
+    budget = float(np.ceil(reached or labels[-1]))
     line = f'ActiveLearning("{best.name}", query_size={step}, initial={labels[0]:.0f}, budget={budget:.0f})'
-    if best.labels_to_target is None:
+    if reached is None:
         return f"Run {line}."
     return (
         f"Run {line}: {budget:.0f} labels by {best.name} reached {_level(comparison, comparison.target)}, for which "

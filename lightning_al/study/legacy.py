@@ -19,7 +19,7 @@ PARAGRAPH = (
     "curve that has become flat. With no effect of the data at all, the best fit on 20 % beats the worst on 80 % in "
     "62 % of studies with five buckets when the two lie 2 standard deviations apart, in 23 % at 3, and more often with "
     "more buckets; curves near their ceiling overlap always. On simulated problems the rule fired where nothing could "
-    "be gained (14 of 16) and stayed silent where a strategy gained most (0 of 33). So it is shown, and the paired "
+    "be gained (38 of 50) and stayed silent where a strategy gained most (2 of 100). So it is shown, and the paired "
     "comparison decides."
 )
 """Why the article's rule does not decide; the figures are from simulations."""
