@@ -42,7 +42,7 @@ class SeedlingsDataModule(LightningDataModule):
 
     def _inputs(self, array: Tensor, is_train: Tensor) -> Tensor:
         """Return what the model sees (N, ...), of the file's array; only samples for training may be summed up."""
-        raise NotImplementedError
+        raise NotImplementedError  # each of the two datamodules has its own
 
     def setup(self, stage: str) -> None:
         """Read the file once."""

@@ -19,7 +19,7 @@ from lightning_al.study.cell_format import Arrays, Cell, EncodedCell
 try:
     import fcntl
 except ImportError:  # Windows: no lock there
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module's type has no None
 
 VERSION = 1
 """Of settings.json; a newer one is refused."""

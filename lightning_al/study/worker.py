@@ -56,7 +56,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         log.parent.mkdir(parents=True, exist_ok=True)
         args = (theirs, os.getpid(), work, store, log, dict(environment))
-        self._process = context.Process(target=_serve, args=args)  # type: ignore[attr-defined]
+        self._process = context.Process(target=_serve, args=args)  # type: ignore[attr-defined]  # each context has it
         with warnings.catch_warnings():
             # that this process has threads: the child touches none of their locks, and runs torch on one thread
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -204,7 +204,7 @@ def quick_command_line(*more: str) -> None:
     """The command line without figures, which take longer than all else."""
     from lightning_al.study import page
 
-    page.write_page = lambda report, folder: None  # type: ignore[assignment]
+    page.write_page = lambda report, folder: None
     command_line(*more)
 
 
@@ -249,6 +249,6 @@ def killed_command_line(
         pass_by("fit: batch")
         return step(model, batch, batch_idx)
 
-    durable.write_atomically = watched_write  # type: ignore[assignment]
-    SmallNet.training_step = watched_step  # type: ignore[method-assign]
+    durable.write_atomically = watched_write
+    SmallNet.training_step = watched_step
     quick_command_line(*more)

@@ -134,10 +134,10 @@ def compare(fitter: ProxyFitter, fits: list[tuple[str, Request, Fit]], classes: 
         repeats[np.sort(request.labeled).tobytes()] += 1
     for key, (part, positions) in sets.items():
         ours, seconds = timed(
-            lambda: fit_heads(fitter.pilot, fitter.pilot_targets, [torch.from_numpy(positions)], classes)[0]  # noqa: B023
+            lambda: fit_heads(fitter.pilot, fitter.pilot_targets, [torch.from_numpy(positions)], classes)[0]  # noqa: B023 - called at once
         )
         x, y = fitter.pilot[positions].numpy(), fitter.pilot_targets[positions].numpy()
-        theirs, their_seconds = timed(lambda: LogisticRegression(C=strength, max_iter=1000).fit(x, y))  # noqa: B023
+        theirs, their_seconds = timed(lambda: LogisticRegression(C=strength, max_iter=1000).fit(x, y))  # noqa: B023 - called at once
         probs = predict(fitter.test, ours).numpy()
         gap = np.abs(probs[:, theirs.classes_] - theirs.predict_proba(test)).max()
         difference = 100 * ((probs.argmax(1) == truth).mean() - (theirs.predict(test) == truth).mean())

@@ -51,7 +51,7 @@ class Unlucky(SmallNet):
         return loss * float("nan") if self.seed in self._diverging else loss
 
 
-def run(folder: Path, failing: set[int], diverging: set[int] = frozenset(), **more: Any) -> tuple[Any, list[int]]:  # type: ignore[assignment]
+def run(folder: Path, failing: set[int], diverging: set[int] = frozenset(), **more: Any) -> tuple[Any, list[int]]:
     tried: list[int] = []
     report = study(folder, **{**SMALL, **more}).run(lambda: Unlucky(failing, diverging, tried), ImagesData(), trainer())
     return report, tried
@@ -129,7 +129,7 @@ def test_a_strategy_that_fails_takes_its_replicate_along(tmp_path: Path) -> None
     names = {(row["arm"], row["replicate"]) for row in rows(tmp_path) if row["round"] == "2"}
     assert ("random", "1") in names
     assert ("Stumbling", "1") not in names
-    picks = {arm["name"]: arm["picks"] for arm in report.pathology["by_strategy"]}  # type: ignore[index]
+    picks = {arm["name"]: arm["picks"] for arm in report.pathology["by_strategy"]}
     assert picks == {"random": 18, "Stumbling": 18}
 
 

@@ -254,7 +254,7 @@ def test_it_leaves_the_users_objects_and_folders_as_they_were(tmp_path: Path, mo
     )  # fmt: skip
     wrapped = ActiveLearningDataModule(data, initial=12)
     before = weights_digest(model), list(given.callbacks), copy.deepcopy(vars(data))
-    generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002 - the global one is tested
     environment, threads = dict(os.environ), torch.get_num_threads()
 
     study(tmp_path / "out", **TINY, seed=1).run(model, wrapped, given)
@@ -268,7 +268,7 @@ def test_it_leaves_the_users_objects_and_folders_as_they_were(tmp_path: Path, mo
     assert vars(data).keys() == before[2].keys()
     assert wrapped.datamodule is data
     assert generators == (
-        random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+        random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002 - the global one is tested
     )  # fmt: skip
     assert (dict(os.environ), torch.get_num_threads()) == (environment, threads)
 
@@ -287,8 +287,8 @@ class Witness(Callback):
         return copied
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        size = len(trainer.train_dataloader.dataset)  # type: ignore[arg-type, union-attr]
-        self.seen.append(([type(callback).__name__ for callback in trainer.callbacks], size))  # type: ignore[attr-defined]
+        size = len(trainer.train_dataloader.dataset)
+        self.seen.append(([type(callback).__name__ for callback in trainer.callbacks], size))
 
 
 @pytest.mark.usefixtures("no_page")
@@ -483,7 +483,7 @@ class Curious(QueryStrategy):
     needs = Needs(pool=frozenset({"head"}))
 
     def select(self, pool: Outputs, query_size: int, **_: Any) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # never asked: the study refuses it first
 
 
 def used() -> Trainer:
@@ -585,7 +585,7 @@ def test_prices_are_reckoned_from_the_same_fits(folder: Path, tmp_path: Path) ->
     assert report.settings["delta"] == 3.0
     assert report.cost is not None
     arm = next(arm for arm in report.strategies if arm["name"] == report.cost["name"])
-    needed, random_labels = arm["labels_to_target"], report.target["random_labels"]  # type: ignore[index]
+    needed, random_labels = arm["labels_to_target"], report.target["random_labels"]
     spent = [row for row in rows(folder, timeless=False) if row["part"] == "simulation"]
 
     def mean_seconds(name: str, labels: int) -> float:

@@ -56,7 +56,7 @@ class Clouds(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         x = self.x[index]
         if self.augmented:
-            noise = torch.randn(2) + random.random() + self.own.random() + np.random.rand()  # noqa: NPY002
+            noise = torch.randn(2) + random.random() + self.own.random() + np.random.rand()  # noqa: NPY002 - the global one is tested
             x = x + 0.2 * noise
         return x, int(self.targets[index])
 
@@ -103,7 +103,7 @@ class Net(LightningModule):
         self.head = nn.Linear(16, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x))  # type: ignore[no-any-return]
+        return self.head(self.body(x))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = cross_entropy(self(batch[0]), batch[1])
@@ -269,7 +269,7 @@ def test_workers_and_a_loaders_own_generator_follow_the_seed() -> None:
 
 
 def test_seeds_decide_the_weights_of_a_factory_only() -> None:
-    still: Callable[[], Net] = lambda: Net(lr=0.0)  # noqa: E731
+    still: Callable[[], Net] = lambda: Net(lr=0.0)  # noqa: E731 - a lambda is tested
     asked = [request(seed=1, observe=True), request(seed=2, observe=True)]
     made, copied = fitter(still), fitter(still())
     assert (made.model_is_factory, copied.model_is_factory) == (True, False)
@@ -342,7 +342,7 @@ class Remember(Callback):
         self.models: list[Net] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.models.append(copy.deepcopy(pl_module).eval())  # type: ignore[arg-type]
+        self.models.append(copy.deepcopy(pl_module).eval())
 
 
 def test_observes_the_pilot_after_each_epoch() -> None:
@@ -398,10 +398,10 @@ def test_nothing_of_the_caller_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, before, callbacks = copy.deepcopy(model.state_dict()), dict(vars(data)), list(trainer.callbacks)
     fitter(model, data, trainer).fit_many([request(arms=[BADGE()]), request(PILOT, observe=True)])
     seed_everything(11, verbose=False)
-    drawn = torch.rand(3).tolist(), random.random(), float(np.random.rand())  # noqa: NPY002
+    drawn = torch.rand(3).tolist(), random.random(), float(np.random.rand())  # noqa: NPY002 - the global one is tested
     seed_everything(11, verbose=False)
     fitter(model, data, trainer).fit_many([request()])
-    assert (torch.rand(3).tolist(), random.random(), float(np.random.rand())) == drawn  # noqa: NPY002
+    assert (torch.rand(3).tolist(), random.random(), float(np.random.rand())) == drawn  # noqa: NPY002 - the global one is tested
     assert os.environ["PL_GLOBAL_SEED"] == "11"
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert vars(data) == before
@@ -430,7 +430,7 @@ def test_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             return [ModelCheckpoint(dirpath=tmp_path / "the model's", monitor="train_loss")]
 
         def on_train_start(self) -> None:
-            self.logger.experiment.add_text("note", "of a TensorBoard user")  # type: ignore[union-attr]
+            self.logger.experiment.add_text("note", "of a TensorBoard user")
 
     for name in ("here", "root", "temporary"):
         (tmp_path / name).mkdir()
@@ -470,7 +470,7 @@ def test_ctrl_c_stays_ctrl_c() -> None:
 # -- the data
 def test_unwraps_an_active_learning_datamodule_with_its_pool_dataset() -> None:
     inner = CloudsData()
-    inner.pool_dataset = None  # type: ignore[assignment, method-assign]
+    inner.pool_dataset = None
     wrapped = ActiveLearningDataModule(inner, initial=3, pool_dataset=Clouds(PILOT, 0))
     asked = request(arms=[Margin(), CoreSet()])
     assert as_values(fit_one(fitter(data=wrapped), asked)) == as_values(fit_one(fitter(), asked))

@@ -94,7 +94,7 @@ def test_a_worker_that_dies_twice_is_reported(store: CellStore) -> None:
 
 def test_lambdas_and_what_they_hold_work(ray: Any, store: CellStore) -> None:
     number = 7
-    work = lambda task, read: [(task.key, {"number": number, "pid": os.getpid()}, None)]  # noqa: E731
+    work = lambda task, read: [(task.key, {"number": number, "pid": os.getpid()}, None)]  # noqa: E731 - a lambda is tested
     assert RayRunner(num_gpus_per_task=0).run([Task("a", "design", 1)], work, store) == []
     cell = store.read("a")
     assert cell is not None

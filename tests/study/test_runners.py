@@ -279,7 +279,7 @@ def test_lambdas_and_classes_of_main_work_in_a_fork(
     Model.__module__ = "__main__"
     model = Model()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    work = lambda task, read: [(task.key, {"number": model.number, "pid": os.getpid()}, None)]  # noqa: E731
+    work = lambda task, read: [(task.key, {"number": model.number, "pid": os.getpid()}, None)]  # noqa: E731 - a lambda is tested
     LocalRunner(2).run([Task("a", "design", 1), Task("b", "design", 1)], work, store)
     found = cells(store)
     assert [cell["number"] for cell in found.values()] == [7, 7]
