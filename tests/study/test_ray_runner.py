@@ -157,7 +157,9 @@ def long_study(address: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_tasks_end_with_the_driver(ray: Any, tmp_path: Path, number: signal.Signals) -> None:
-    driver = processes.start(tmp_path, long_study, ray.get_runtime_context().gcs_address)
+    # A new Ray of this machine asks for a token, and says so to later children of this process alone.
+    asks = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
+    driver = processes.start(tmp_path, long_study, ray.get_runtime_context().gcs_address, **asks)
     # Patient: three processes import Lightning, which takes minutes where other programs keep the cores busy.
     assert wait_until(lambda: len(pids(tmp_path / "pids")) == 2, seconds=240), driver.output
     workers = pids(tmp_path / "pids")
