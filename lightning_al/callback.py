@@ -18,10 +18,10 @@ from lightning_al.dataset import count_of, plain_amount
 from lightning_al.exceptions import ResumeError
 from lightning_al.oracles import DatasetOracle, Oracle
 from lightning_al.pool import Pool
+from lightning_al.predictions import OutputKind
 from lightning_al.rounds import RoundLoop, is_lightning_trainer, unwrap_data, wrap_data
 from lightning_al.run import Run
 from lightning_al.run_folder import RunFolder, check_readable
-from lightning_al.scoring import OutputKind
 from lightning_al.spawned import SharedPath
 from lightning_al.stopping import StoppingRule
 from lightning_al.strategies.base import QueryStrategy, get_strategy
@@ -50,8 +50,12 @@ class ActiveLearning(Callback):
         load_best: Query with the round's best checkpoint, where a ModelCheckpoint monitors a metric.
         oracle: Who labels; by default the dataset's own targets are revealed.
         stopping: A rule, or several of which any ends the run.
-        outputs: What the model's ``forward`` or ``query_step`` returns: ``"logits"`` or ``"log_probs"`` or
-            ``"probs"`` of shape (B, C), or one logit a sample, ``"binary"``.
+        outputs: What the model's ``forward`` or ``query_step`` returns: ``"logits"``, ``"log_probs"`` or ``"probs"`` of
+            shape (B, C), or one logit a sample, ``"binary"``; logits (B, L) of labels that do not exclude each other,
+            ``"multilabel"``; logits (B, C, ...) at each pixel or token, ``"dense"``; values, ``"regression"``; boxes,
+            ``"detection"``. With a dimension more, (B, K, ...), they are K draws, of an ensemble say.
+        mc_samples: How many draws of the model by dropout a strategy such as BALD reads; by default those that the
+            model returns, else 20.
         embedding_layer: The name of the layer whose input is the embedding; by default the last linear layer.
         seed: Of all random choices; by default the datamodule's.
         dirpath: RUN_DIR; ``<default_root_dir>/active_learning`` by default.
@@ -86,6 +90,7 @@ class ActiveLearning(Callback):
         oracle: Oracle | None = None,
         stopping: StoppingRule | list[StoppingRule] | None = None,
         outputs: OutputKind = "logits",
+        mc_samples: int | None = None,
         embedding_layer: str | None = None,
         seed: int | None = None,
         dirpath: str | Path | None = None,
@@ -103,7 +108,7 @@ class ActiveLearning(Callback):
                 raise ValueError(NOTHING_LABELED)
             if budget is not None and not share and isinstance(budget, int) and 0 < budget < first:
                 raise ValueError(f"`budget={budget}` is below the {first} initial labels, which count too: raise it.")
-        for name, value in (("rounds", rounds), ("budget", budget)):
+        for name, value in (("rounds", rounds), ("budget", budget), ("mc_samples", mc_samples)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"Expected `{name}` to be a positive whole number, but got {value!r}.")
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
@@ -126,6 +131,7 @@ class ActiveLearning(Callback):
         self.query_size, self.rounds, self.budget = query_size, rounds, budget
         self.initial, self.pool_dataset, self.seed = initial, pool_dataset, seed
         self.reset, self.load_best, self.outputs, self.embedding_layer = reset, load_best, outputs, embedding_layer
+        self.mc_samples = mc_samples
         self.oracle = DatasetOracle() if oracle is None else oracle
         self.dirpath = dirpath
         self._run: Run | None = None

@@ -19,7 +19,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from lightning_al import __version__, demos, oracles, strategies  # noqa: F401 - short names in YAML need the import
+from lightning_al import __version__, demos, interrupts, oracles, strategies  # noqa: F401 - for short names in YAML
 from lightning_al.callback import ActiveLearning
 from lightning_al.datamodule import ActiveLearningDataModule  # noqa: F401 - as above
 from lightning_al.exceptions import ActiveLearningError
@@ -82,6 +82,8 @@ class ActiveLearningCLI(LightningCLI):
         told = "Make the page of a study, or of learning curves made elsewhere; nothing is trained."
         parser = self.parser_class(description=told)
         parser.add_function_arguments(make_report, as_positional=True)
+        for positional in parser._get_positional_actions():
+            positional.metavar = positional.dest.upper()
         self._add_command("report", parser, told)
 
     def _add_command(self, name: str, parser: LightningArgumentParser, told: str) -> None:
@@ -136,6 +138,13 @@ class ActiveLearningCLI(LightningCLI):
             _install_configure_optimizers(self, self.model)
 
     def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            with interrupts.as_keyboard_interrupt():
+                self._run_command(subcommand)
+        except KeyboardInterrupt:
+            interrupts.end(self._how_to_go_on())
+
+    def _run_command(self, subcommand: str) -> None:
         if subcommand not in ("report", "study"):
             super()._run_subcommand(subcommand)
             return
@@ -157,19 +166,29 @@ class ActiveLearningCLI(LightningCLI):
         if given.dry_run:
             print(given.study.dry_run(self.build_model, self.datamodule, self.trainer))
             return
-        try:
-            given.study.run(self.build_model, self.datamodule, self.trainer)
-        except KeyboardInterrupt:
-            raise SystemExit("lightning-al: interrupted. The same command goes on: what is finished is kept.") from None
+        given.study.run(self.build_model, self.datamodule, self.trainer)
         saved = given.study.output / "config.yaml"
         self._parser("study").save(self.config.study, saved, overwrite=True, multifile=False)
+
+    def _how_to_go_on(self) -> str:
+        """What an interrupted command leaves."""
+        if self.subcommand == "study" and not self.config_init.study.dry_run:
+            return "The same command goes on: what is finished is kept."
+        if self.subcommand == "fit":
+            for folder in self._run_folders():
+                if folder.is_unfinished:
+                    return f"What is finished is kept in {folder.path}: the same command goes on with --ckpt_path last."
+        return "The same command starts again."
+
+    def _run_folders(self) -> list[RunFolder]:
+        callbacks = [callback for callback in self.trainer.callbacks if isinstance(callback, ActiveLearning)]
+        return [run_folder(callback.dirpath, self.trainer.default_root_dir) for callback in callbacks]
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "fit" and kwargs.get("ckpt_path") == "last":
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, ActiveLearning):
-                    kwargs["ckpt_path"] = _last_round(run_folder(callback.dirpath, self.trainer.default_root_dir))
+            for folder in self._run_folders():
+                kwargs["ckpt_path"] = _last_round(folder)
         return kwargs
 
     def _parse_ckpt_path(self) -> None:
@@ -247,7 +266,7 @@ def _refusal(error: Exception) -> Exception | None:
 
 
 def main(args: ArgsType = None) -> None:
-    """Run the command line. An ``ActiveLearningError`` ends it with one line, without a traceback.
+    """Run the command line. An ``ActiveLearningError`` and Ctrl-C end it with one line, without a traceback.
 
     Args:
         args: What to parse instead of the process's own arguments.
@@ -265,3 +284,5 @@ def main(args: ArgsType = None) -> None:
         ActiveLearningCLI(parser_class=Parser, parser_kwargs=parser_kwargs, args=args)
     except ActiveLearningError as error:
         raise SystemExit(f"lightning-al: {error}") from error
+    except KeyboardInterrupt:
+        interrupts.end("Nothing had begun.")

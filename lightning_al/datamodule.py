@@ -248,14 +248,20 @@ class ActiveLearningDataModule(TransparentDataModule):
                 "`drop_last=False` in `train_dataloader`, or a larger `initial`."
             )
 
-    def scoring_dataloader(self, indices: Tensor) -> DataLoader[Any]:
-        """A loader over the pool dataset's samples at ``indices``, in that order, without augmentation."""
+    def scoring_dataloader(self, indices: Tensor, dataset: Dataset[Any] | None = None) -> DataLoader[Any]:
+        """A loader over a dataset's samples at ``indices``, in that order; of the pool's, without augmentation."""
         loader = cast("DataLoader[Any]", self.datamodule.train_dataloader())
-        return scoring_loader(loader, self._scored, indices)
+        return scoring_loader(loader, self._scored if dataset is None else dataset, indices)
 
     def scoring_batch_size(self) -> int:
         """Samples in a batch of :meth:`scoring_dataloader`."""
         return self.datamodule.train_dataloader().batch_size or 1
+
+    def targets(self, indices: Sequence[int]) -> list[Any]:
+        """The labels of labeled samples: those given, else the dataset's own."""
+        with isolate_rng():  # their augmentation must not reach the coming fit
+            samples = labeled_subset(self._dataset, indices, self._labels)
+            return [target_of(samples[position]) for position in range(len(indices))]
 
     def preview(self, index: int) -> Any:
         """The pool dataset's sample at a dataset index."""

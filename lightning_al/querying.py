@@ -13,18 +13,54 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_debug, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.embeddings import eager, find_layer
 from lightning_al.exceptions import ActiveLearningError
 from lightning_al.oracles import Query
+from lightning_al.predictions import ONE_DISTRIBUTION, NotFiniteError, OutputKind, look_like_probs
 from lightning_al.ranks import on_rank_zero
 from lightning_al.rounds import query_machine
-from lightning_al.scoring import NotFiniteError, OutputKind, Scored, look_like_probs, score_pool
-from lightning_al.strategies.base import QueryStrategy, ScoreStrategy
+from lightning_al.scoring import Scored, score_pool
+from lightning_al.strategies.base import Outputs, QueryStrategy, ScoreStrategy
 
-COLLECTED = frozenset({"probs", "embeddings", "dataset_indices"})
-"""The fields of ``Outputs`` that a run can give a strategy."""
+READABLE = {
+    "pool": frozenset({"probs", "samples", "embeddings", "dataset_indices", "head"}),
+    "labeled": frozenset({"probs", "samples", "embeddings", "dataset_indices", "targets"}),
+    "target": frozenset({"probs", "samples", "embeddings", "dataset_indices"}),
+}
+"""The fields of ``Outputs`` that a run can give a strategy of each part of the data."""
+
+_TARGETS_DRAWN = 1000
+"""Pool samples that stand for those that predictions are wanted for, where nobody says which those are."""
+
+
+def check_readable(strategy: QueryStrategy, kind: OutputKind) -> None:
+    """Raise where a model that returns this kind cannot give a strategy what it reads.
+
+    Raises:
+        MisconfigurationException: It cannot; the message says what to take instead.
+    """
+    for part, collected in READABLE.items():
+        missing = getattr(strategy.needs, part) - collected
+        if missing:
+            raise MisconfigurationException(
+                f"{strategy.name} needs {sorted(missing)} of the {part} samples, which a run does not collect: it has "
+                f"{', '.join(sorted(collected))}."
+            )
+    distributions = (strategy.needs.pool | strategy.needs.labeled | strategy.needs.target) & {"probs", "samples"}
+    if kind == "regression" and (distributions or "head" in strategy.needs.pool):
+        raise MisconfigurationException(
+            f"{strategy.name} reads distributions over classes, and with outputs='regression' there are none. Take a "
+            "strategy that reads embeddings: LCMD, PosteriorVariance, CoreSet, KMeans or TypiClust."
+        )
+    if kind not in ONE_DISTRIBUTION and distributions and not isinstance(strategy, ScoreStrategy):
+        raise MisconfigurationException(
+            f"{strategy.name} reads one distribution over classes a sample, and with outputs={kind!r} a sample has "
+            "several. Take a strategy that scores each (Margin, Entropy, LeastConfidence, BALD), or one that reads "
+            "embeddings alone (CoreSet, KMeans, TypiClust)."
+        )
 
 
 class Querying:
@@ -36,6 +72,7 @@ class Querying:
         outputs: What the model returns.
         embedding_layer: The layer whose input is the embedding; None finds it.
         seed: Of the strategies' random numbers, with the round.
+        draws: How many draws by dropout a strategy that reads some gets; None: as many as the model returns, else 20.
     """
 
     def __init__(
@@ -45,18 +82,15 @@ class Querying:
         outputs: OutputKind,
         embedding_layer: str | None,
         seed: int,
+        draws: int | None = None,
     ) -> None:
         self.trainer, self.datamodule, self.seed = trainer, datamodule, seed
-        self.outputs, self.embedding_layer = outputs, embedding_layer
+        self.outputs, self.embedding_layer, self.draws = outputs, embedding_layer, draws
+        self._targets: dict[int, Any] = {}
 
     def rehearse(self, strategy: QueryStrategy) -> None:
         """Score two samples before the first fit: outputs that cannot be scored should not cost a fit to be found."""
-        unknown = (strategy.needs.pool | strategy.needs.labeled) - COLLECTED
-        if unknown or strategy.needs.target:
-            raise MisconfigurationException(
-                f"{strategy.name} needs {sorted(unknown | strategy.needs.target)}, which a run does not collect: it "
-                f"has {', '.join(sorted(COLLECTED))} of the pool and of the labeled samples."
-            )
+        check_readable(strategy, self.outputs)
         module = self.trainer.lightning_module
         if not hasattr(module, "query_step") and not is_overridden("forward", module):
             raise MisconfigurationException(
@@ -66,7 +100,7 @@ class Querying:
         if self.embedding_layer is not None:
             find_layer(self.trainer.lightning_module, self.embedding_layer)
         few = torch.arange(min(2, self.datamodule.pool.size))
-        needs = strategy.needs.pool | strategy.needs.labeled
+        needs = (strategy.needs.pool | strategy.needs.labeled | strategy.needs.target) - {"targets"}
         returned: list[Any] = []
         try:
             with eager():  # nothing is compiled for a batch of two
@@ -95,23 +129,64 @@ class Querying:
         candidates = self._candidates(round, size)
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
         title = f"Query for round {round}: scoring {len(candidates):,} unlabeled"
-        scored = self._score(strategy, candidates, strategy.needs.pool, round, title)
-        labeled = None
-        if strategy.needs.labeled and len(self.datamodule.pool.labeled):
-            title = f"Query for round {round}: reading {len(self.datamodule.pool.labeled):,} labeled"
-            labeled = self._score(strategy, self.datamodule.pool.labeled, strategy.needs.labeled, round, title).outputs
+        scored = self._score(strategy, candidates, strategy.needs.pool, round, title, sharded=strategy.sharded)
+        labeled = self._labeled(strategy, round)
+        more = {"target": self._target(strategy, candidates, scored, round)} if strategy.needs.target else {}
 
         def select() -> Tensor:
             if scored.scores is not None and isinstance(strategy, ScoreStrategy):
                 picked = strategy.select_from_scores(scored.scores, size, generator=generator)
             else:
-                picked = strategy.select(scored.outputs, size, labeled=labeled, generator=generator)
+                known = labeled and self._with_targets(strategy, labeled)
+                picked = strategy.select(scored.outputs, size, labeled=known, generator=generator, **more)
             return checked_picks(picked, size, len(candidates), strategy)
 
+        shard = scored.outputs.shard
         with isolate_rng():
-            picked = on_rank_zero(self.trainer, select)
+            picked = on_rank_zero(self.trainer, select) if shard is None else shard.together(select)
         scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
         return Query(candidates[picked].long(), round, strategy.name, scores, None, self.datamodule.preview)
+
+    def _labeled(self, strategy: QueryStrategy, round: int) -> Outputs | None:
+        """What the strategy reads of the labeled samples, but for their targets."""
+        known = self.datamodule.pool.labeled
+        if not strategy.needs.labeled or not len(known):
+            return None
+        title = f"Query for round {round}: reading {len(known):,} labeled"
+        needs = strategy.needs.labeled - {"targets"}
+        return self._score(strategy, known, needs | {"dataset_indices"}, round, title).outputs
+
+    def _with_targets(self, strategy: QueryStrategy, labeled: Outputs) -> Outputs:
+        """The labeled samples with their labels, each read from the data once a run."""
+        if "targets" not in strategy.needs.labeled or labeled.dataset_indices is None:
+            return labeled
+        indices = labeled.dataset_indices.tolist()
+        new = [index for index in indices if index not in self._targets]
+        self._targets.update(zip(new, self.datamodule.targets(new), strict=True))
+        try:
+            targets = torch.stack([torch.as_tensor(self._targets[index]) for index in indices])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise MisconfigurationException(
+                f"{strategy.name} reads the labels of the labeled samples, which must be numbers of one shape: {error}."
+            ) from None
+        return replace(labeled, targets=targets)
+
+    def _target(self, strategy: QueryStrategy, candidates: Tensor, scored: Scored, round: int) -> Outputs:
+        """What the strategy reads of the samples that predictions are wanted for.
+
+        They are those of the datamodule's ``target_dataset()``, else drawn from the pool, which they are often like.
+        """
+        own = getattr(self.datamodule, "target_dataset", None)
+        needs = strategy.needs.target
+        if callable(own):
+            dataset = own()
+            title = f"Query for round {round}: reading {len(dataset):,} targets"
+            return self._score(strategy, torch.arange(len(dataset)), needs, round, title, dataset=dataset).outputs
+        drawn = draw_targets(len(candidates), self.seed + round)
+        if scored.scores is None and scored.outputs.shard is None and needs <= strategy.needs.pool:
+            return scored.outputs.take(drawn)
+        title = f"Query for round {round}: reading {len(drawn):,} targets"
+        return self._score(strategy, candidates[drawn], needs, round, title).outputs
 
     def _candidates(self, round: int, size: int) -> Tensor:
         """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves, ``size`` at least.
@@ -138,9 +213,11 @@ class Querying:
         round: int,
         title: str,
         look: Callable[[Any], None] = lambda returned: None,
+        dataset: Dataset[Any] | None = None,
+        sharded: bool = False,
     ) -> Scored:
-        """Run the model over samples; ``look`` is shown all that it returns."""
-        with query_machine(self.trainer, self.datamodule, self.seed + round, title) as machine:
+        """Run the model over samples, of the pool by default; ``look`` is shown all that it returns."""
+        with query_machine(self.trainer, self.datamodule, self.seed + round, title, dataset) as machine:
 
             def step(batch: Any, number: int) -> Any:
                 returned = machine.step(batch, number)
@@ -154,7 +231,15 @@ class Querying:
                 kind=self.outputs,
                 needs=needs - {"dataset_indices"},
                 embedding_layer=self.embedding_layer,
+                draws=self.draws,
+                sharded=sharded,
             )
+
+
+def draw_targets(candidates: int, seed: int) -> Tensor:
+    """Positions of pool samples that stand for those that predictions are wanted for, ascending."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + 1) % (1 << 63))
+    return torch.randperm(candidates, generator=generator)[:_TARGETS_DRAWN].sort().values
 
 
 def checked_picks(given: Any, size: int, candidates: int, strategy: QueryStrategy) -> Tensor:

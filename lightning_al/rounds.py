@@ -19,10 +19,11 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from lightning_al.datamodule import ActiveLearningDataModule
-from lightning_al.scoring import Machine
+from lightning_al.forward_pass import Machine
 
 
 class RoundDriver(Protocol):
@@ -232,8 +233,14 @@ def out_of_time(trainer: Trainer, *, agree: bool = True) -> bool:
 
 
 @contextmanager
-def query_machine(trainer: Trainer, datamodule: ActiveLearningDataModule, seed: int, title: str) -> Iterator[Machine]:
-    """The model in evaluation, and how the pool's batches reach it; everything is put back at the end.
+def query_machine(
+    trainer: Trainer,
+    datamodule: ActiveLearningDataModule,
+    seed: int,
+    title: str,
+    dataset: Dataset[Any] | None = None,
+) -> Iterator[Machine]:
+    """The model in evaluation, and how a dataset's batches reach it, the pool's by default; all is put back at the end.
 
     The predict loop is not used: it would fire the user's predict hooks and writers and consume the global RNG.
     """
@@ -247,13 +254,16 @@ def query_machine(trainer: Trainer, datamodule: ActiveLearningDataModule, seed: 
             torch.manual_seed(seed)
             yield Machine(
                 model=module,
-                batches=lambda indices: evaluation_batches(trainer, datamodule.scoring_dataloader(indices), title),
+                batches=lambda indices: evaluation_batches(
+                    trainer, datamodule.scoring_dataloader(indices, dataset), title
+                ),
                 step=lambda batch, number: _step(trainer, module, batch, number),
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
                 gather=trainer.strategy.all_gather,
                 all_well=lambda well: trainer.strategy.reduce_boolean_decision(well, all=True),
                 batch_size=datamodule.scoring_batch_size(),
+                seed=seed,
             )
     finally:
         trainer.state.fn, trainer.state.stage = fn, stage

@@ -47,7 +47,9 @@ class Run:
         self.initial = InitialWeights(self.folder.initial_weights if self.folder and self.saves else None)
         self.labeling = Labeling(callback.oracle, self.folder, datamodule.check_labels)
         self.seed = datamodule.seed if callback.seed is None else callback.seed
-        self.querying = Querying(trainer, datamodule, callback.outputs, callback.embedding_layer, self.seed)
+        self.querying = Querying(
+            trainer, datamodule, callback.outputs, callback.embedding_layer, self.seed, callback.mc_samples
+        )
         self.acquisition = Acquisition(trainer, datamodule, self.querying, self.labeling)
         self.reporting = Reporting(self.folder, callback.strategy.name)
         self.fresh = rounds.fresh_states(trainer, callback)

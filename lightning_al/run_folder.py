@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Integral
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lightning_al import durable
+from lightning_al import durable, recorded_query, rounds_table
 from lightning_al.exceptions import ResumeError, RunFolderError
+from lightning_al.locked_folder import LockedFolder
+from lightning_al.recorded_query import RecordedQuery
 
-try:
-    import fcntl
-except ImportError:  # Windows: no lock there
-    fcntl = None  # type: ignore[assignment]  # a module's type has no None
+__all__ = ["RecordedQuery", "RunFolder", "check_readable", "run_folder"]
 
 VERSION = 1
 """Of run.json; a newer one is refused."""
-
-_FIRST_COLUMNS = ("round", "labeled", "unlabeled", "pending", "rejected")
-_LAST_COLUMNS = ("cost", "seconds_fit", "seconds_query")
-_TAKEN = re.compile("(logged_)*(" + "|".join(_LAST_COLUMNS) + ")")
-"""Metrics of these names get ``logged_`` before theirs in rounds.csv."""
-_QUERY_HEADER = "rank,dataset_index,strategy,score,checksum"
-
-
-@dataclass(frozen=True)
-class RecordedQuery:
-    """What was asked in a round, written before it was asked.
-
-    Args:
-        dataset_indices: Which samples, in the order picked.
-        scores: The strategy's scores, one for each; ``None`` where it gives none.
-        strategy: The strategy's name.
-    """
-
-    dataset_indices: list[int]
-    scores: list[float] | None
-    strategy: str
 
 
 class RunFolder:
@@ -62,6 +37,8 @@ class RunFolder:
         self.rounds_csv = self.path / "rounds.csv"
         self.queries = self.path / "queries"
         self.run_json = self.path / "run.json"
+        self._files = LockedFolder(self.path, "run.lock", doing="running", option="`dirpath=`")
+        self._lock: AbstractContextManager[object] | None = None
 
     def __repr__(self) -> str:
         """The call that makes it."""
@@ -96,20 +73,10 @@ class RunFolder:
         """Keeps other processes from running in this folder, until this one ends or the object goes.
 
         Raises:
-            RunFolderError: If another process runs here.
+            RunFolderError: If another process runs here, or the folder cannot be made or locked.
         """
-        if fcntl is None:
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        # A record lock: unlike `flock` it is not inherited by forked data loader workers, which outlive a kill.
-        self._lock = open(self.path / "run.lock", "a")  # noqa: SIM115 - held open as long as the run
-        try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunFolderError(
-                f"Another process is running in {self.path} ({error}). Wait for it, end it, or set `dirpath=` to "
-                "another folder."
-            ) from error
+        self._lock = None  # given back before it is taken again: the other way round, none would be left
+        self._lock = self._files.lock()
 
     def write_rounds(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes rounds.csv: a row a round, with every logged metric, sorted by name.
@@ -123,21 +90,10 @@ class RunFolder:
         Raises:
             RunFolderError: If it cannot be written; the old file is then as it was.
         """
-        # `round` and `labeled` are logged metrics too
-        metrics = sorted({name for row in history for name in row.get("metrics", {})} - {*_FIRST_COLUMNS})
-        last = [name for name in _LAST_COLUMNS if name != "cost" or any("cost" in row for row in history)]
-        columns = [durable.encode_cell(f"logged_{name}" if _TAKEN.fullmatch(name) else name) for name in metrics]
-        lines = [durable.join_cells([*_FIRST_COLUMNS, *columns, *last])]
-        for row in history:
-            values = row.get("metrics", {})
-            cells = [row.get(name) for name in _FIRST_COLUMNS]
-            cells += [values.get(name) for name in metrics]
-            cells += [row.get(name) for name in last]
-            lines.append(durable.join_cells(_number(cell) for cell in cells))
-        self._write(self.rounds_csv, "".join(line + "\n" for line in lines).encode())
+        self._files.write(self.rounds_csv, rounds_table.encode(history))
 
     def read_rounds(self) -> list[dict[str, Any]]:
-        """Reads rounds.csv.
+        """Reads rounds.csv; a column that an older version did not write is 0.
 
         Returns:
             The history that `write_rounds` wrote; empty where there is no such file.
@@ -145,24 +101,10 @@ class RunFolder:
         Raises:
             RunFolderError: If it is no such table.
         """
-        history: list[dict[str, Any]] = []
         try:
-            # not splitlines: a metric's name may hold other characters that count as line ends there
-            header, *lines = (_read(self.rounds_csv) or b"").decode().removesuffix("\n").split("\n")
-            names = [durable.decode_cell(name) for name in durable.split_cells(header)]
-            for line in lines:
-                cells = dict(zip(names, durable.split_cells(line), strict=True))
-                row: dict[str, Any] = {name: int(cells.pop(name)) for name in _FIRST_COLUMNS}
-                row |= {name: float(cell) for name in _LAST_COLUMNS if (cell := cells.pop(name, ""))}
-                row["metrics"] = {
-                    name.removeprefix("logged_") if _TAKEN.fullmatch(name) else name: float(cell)
-                    for name, cell in cells.items()
-                    if cell
-                }
-                history.append(row)
-        except (KeyError, ValueError) as error:
-            raise _changed(self.rounds_csv, f"line {len(history) + 2} is no row of it ({error})") from error
-        return history
+            return rounds_table.decode(self._files.read(self.rounds_csv) or b"")
+        except ValueError as error:
+            raise _changed(self.rounds_csv, str(error)) from error
 
     def write_query(self, round: int, query: RecordedQuery) -> None:
         """Records a query, before the oracle is asked: after a kill the same samples are asked, none twice.
@@ -175,22 +117,7 @@ class RunFolder:
             ValueError: If there is nothing to ask, an index comes twice, or there are not as many scores as indices.
             RunFolderError: If it cannot be written; an old record is then as it was.
         """
-        indices = [operator.index(index) for index in query.dataset_indices]
-        if not indices or len(set(indices)) < len(indices) or min(indices) < 0:
-            raise ValueError(
-                "Expected `dataset_indices` of a query to be one or more different indices from 0, but got "
-                f"{len(indices)}, of which {len(set(indices))} are different{f': {indices[:10]}' if indices else ''}."
-            )
-        scores = [""] * len(indices) if query.scores is None else [repr(float(score)) for score in query.scores]
-        if len(scores) != len(indices):
-            raise ValueError(f"Expected `scores` to have {len(indices)} values, but got {len(scores)}.")
-        strategy = durable.encode_cell(query.strategy)
-        lines = [
-            durable.join_cells((str(rank), str(index), strategy, score))
-            for rank, (index, score) in enumerate(zip(indices, scores, strict=True), start=1)
-        ]
-        sealed, _ = durable.seal(lines, _query_chain_start(round, len(lines)))
-        self._write(self.query_path(round), _QUERY_HEADER.encode() + b"\n" + sealed)
+        self._files.write(self.query_path(round), recorded_query.encode(round, query))
 
     def read_query(self, round: int) -> RecordedQuery | None:
         """Reads what was asked in a round.
@@ -205,23 +132,11 @@ class RunFolder:
             RunFolderError: If the file is not as it was written.
         """
         path = self.query_path(round)
-        content = _read(path)
-        if content is None:
-            return None
-        header, *lines = content.split(b"\n")
-        if header.decode(errors="replace") != _QUERY_HEADER or len(lines) < 2 or lines.pop():
-            raise _changed(path, f"it does not begin with {_QUERY_HEADER!r}, or does not end with a whole row")
-        rows = []
-        checksum = _query_chain_start(round, len(lines))
-        for number, line in enumerate(lines, start=1):
-            try:
-                cells, checksum = durable.unseal(line, checksum)
-                _, index, strategy, score = cells
-                rows.append((int(index), durable.decode_cell(strategy), float(score) if score else None))
-            except ValueError as error:
-                raise _changed(path, f"row {number} (line {number + 1}): {error}") from error
-        scores = [score for _, _, score in rows if score is not None]
-        return RecordedQuery([index for index, _, _ in rows], scores or None, rows[0][1])
+        content = self._files.read(path)
+        try:
+            return None if content is None else recorded_query.decode(round, content)
+        except ValueError as error:
+            raise _changed(path, str(error)) from error
 
     def write_run(self, info: Mapping[str, Any]) -> None:
         """Writes run.json: what identifies the run, and whether it is finished.
@@ -237,7 +152,7 @@ class RunFolder:
             text = json.dumps({"version": VERSION, **info}, indent=2, allow_nan=False)
         except TypeError as error:
             raise ValueError(f"Expected `info` to hold what JSON holds, but got {dict(info)!r} ({error}).") from error
-        self._write(self.run_json, (text + "\n").encode())
+        self._files.write(self.run_json, (text + "\n").encode())
 
     def read_run(self) -> dict[str, Any] | None:
         """Reads run.json.
@@ -248,7 +163,7 @@ class RunFolder:
         Raises:
             RunFolderError: If it is no JSON object, or of a newer version of this package.
         """
-        content = _read(self.run_json)
+        content = self._files.read(self.run_json)
         if content is None:
             return None
         try:
@@ -283,15 +198,6 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"The run's folder {path} cannot be renamed to {target}: {error}.") from error
         return target
-
-    def _write(self, path: Path, data: bytes) -> None:
-        try:
-            durable.write_atomically(path, data)
-        except OSError as error:
-            raise RunFolderError(
-                f"{path} cannot be written: {error}. What was there before is as it was. Free some space or set "
-                "`dirpath=` to another folder, and run again."
-            ) from error
 
 
 def run_folder(dirpath: str | Path | None, default_root_dir: str | Path) -> RunFolder:
@@ -334,26 +240,6 @@ def check_readable(checkpoint: Path) -> None:
             "the same command with `--ckpt_path last` again (in Python: without `ckpt_path`): the run starts again and "
             "replays the answers in the ledger, so that nothing is asked twice."
         )
-
-
-def _query_chain_start(round: int, rows: int) -> str:
-    # round and count are in the chain: a record under another round's name, or without its last rows, is found
-    return durable.chain_start(f"{_QUERY_HEADER}\nround {round}, {rows} rows")
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, Integral) else repr(float(value))
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error}.") from error
 
 
 def _changed(path: Path, what: str) -> RunFolderError:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -15,11 +17,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from torch import nn
 
-from lightning_al import ActiveLearning, ActiveLearningDataModule
+from lightning_al import ActiveLearning, ActiveLearningDataModule, interrupts
 from lightning_al.cli import ActiveLearningCLI, main
 from lightning_al.demos import DigitsCNN, DigitsDataModule
 from lightning_al.exceptions import ResumeError
@@ -297,6 +299,145 @@ class TestErrors:
 
         with pytest.raises(ValueError, match="the user's own"):
             ActiveLearningCLI(broken, DigitsDataModule, args=[], run=False)
+
+    @pytest.mark.parametrize(
+        ("arguments", "usage", "suggestion"),
+        [
+            (
+                ["fit", "--trainer.max_epcohs=3"],
+                "usage: lightning-al fit [options]",
+                "Did you mean 'trainer.max_epochs' instead of 'trainer.max_epcohs'?",
+            ),
+            (["studdy"], "usage: lightning-al [-c CONFIG] {fit,", "Did you mean 'study' instead of 'studdy'?"),
+        ],
+    )
+    def test_an_error_comes_after_three_lines_of_usage_at_most(
+        self, arguments: list[str], usage: str, suggestion: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(arguments)
+        lines = capsys.readouterr().err.splitlines()
+
+        assert lines[0].startswith(usage)
+        assert [line.startswith("error: ") for line in lines].index(True) <= 3
+        assert lines[-1] == suggestion
+
+    def test_a_narrow_terminal_still_shows_what_must_be_given(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        with pytest.raises(SystemExit):
+            main(["report"])
+
+        assert capsys.readouterr().err.splitlines()[0] == "usage: lightning-al report [options] SOURCE"
+
+    def test_a_missing_source_of_a_report_is_named_as_its_help_names_it(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        message = self.error(capsys, "report")
+        assert "required" in message
+        assert "SOURCE" in message
+        assert "report.source" not in message
+
+        with pytest.raises(SystemExit):
+            main(["report", "--help"])
+        assert "  SOURCE  " in capsys.readouterr().out
+
+    @pytest.mark.parametrize("subcommand", ["fit", "study"])
+    def test_help_lists_exported_classes_only(self, subcommand: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main([subcommand, "--help"])
+        text = "".join(capsys.readouterr().out.split())  # long names are broken at any place
+
+        listed = {path.rpartition(".")[::2] for path in re.findall(r"lightning_al(?:\.\w+)+", text)}
+
+        internal = [path for path in listed if path[1] not in importlib.import_module(path[0]).__all__]
+        assert internal == []
+        assert {("lightning_al", "ActiveLearning"), ("lightning_al.demos", "DigitsCNN")} <= listed
+        assert "lightning.pytorch.callbacks.EarlyStopping" in text
+
+    def test_an_internal_class_is_not_suggested(self, capsys: pytest.CaptureFixture[str]) -> None:
+        message = self.error(capsys, "fit", "--config", write(changed(data="TransparntDataModule")))
+
+        assert "Did you mean 'TransparentDataModule'" not in message
+
+
+class Interrupted(Callback):
+    """Ctrl-C at the first call of a hook, or the first in a round."""
+
+    def __init__(self, hook: str, round: int | None = None) -> None:
+        self.round = round
+        setattr(self, hook, self.interrupt)
+
+    def interrupt(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+        if self.round is None or trainer.datamodule.pool.round == self.round:
+            signal.raise_signal(signal.SIGINT)
+
+
+class TestInterrupts:
+    @pytest.fixture(autouse=True)
+    def _handler(self) -> Iterator[None]:
+        handler = signal.getsignal(signal.SIGINT)
+        yield
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores it once it was interrupted
+
+    def interrupted(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        assert stopped.value.code == 130
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return error.splitlines()[-1]
+
+    def test_fit_says_how_to_go_on_and_goes_on(self, capsys: pytest.CaptureFixture[str]) -> None:
+        ctrl_c = ["--trainer.callbacks+=tests.test_cli.Interrupted", "--trainer.callbacks.hook=on_train_epoch_end"]
+
+        told = self.interrupted(capsys, "fit", "--config", write(FIT), *ctrl_c, "--trainer.callbacks.round=1")
+
+        assert Path(told.partition("kept in ")[2].partition(":")[0]).absolute() == Path("active_learning").absolute()
+        assert told.startswith("lightning-al: interrupted. What is finished is kept in ")
+        assert told.endswith(": the same command goes on with --ckpt_path last.")
+        assert [round for round, _ in answers("active_learning")] == ["0"] * 20 + ["1"] * 20
+        main(["fit", "--config", "fit.yaml", "--ckpt_path", "last"])
+        assert [round for round, _ in answers("active_learning")] == ["0"] * 20 + ["1"] * 20 + ["2"] * 20
+
+    @pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict"])
+    def test_before_anything_is_finished(self, subcommand: str, capsys: pytest.CaptureFixture[str]) -> None:
+        ctrl_c = ["--trainer.callbacks=tests.test_cli.Interrupted", "--trainer.callbacks.hook=setup"]
+
+        told = self.interrupted(capsys, subcommand, "--config", write(FIT), *ctrl_c)
+
+        assert told == "lightning-al: interrupted. The same command starts again."
+
+    @pytest.mark.parametrize(
+        ("patched", "arguments", "told"),
+        [
+            ("cli.ActiveLearningCLI.instantiate_classes", ["fit"], "Nothing had begun."),
+            ("cli.ActiveLearningCLI._report", ["report", "out"], "The same command starts again."),
+            ("study.FeasibilityStudy.dry_run", ["study", "--dry_run"], "The same command starts again."),
+            ("study.FeasibilityStudy.run", ["study"], "The same command goes on: what is finished is kept."),
+        ],
+    )
+    def test_other_commands(
+        self,
+        patched: str,
+        arguments: list[str],
+        told: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(f"lightning_al.{patched}", interrupt)
+        config = [] if arguments[0] == "report" else ["--config", write(FIT)]
+
+        assert self.interrupted(capsys, *arguments, *config) == f"lightning-al: interrupted. {told}"
+
+    def test_other_exits_keep_their_code(self) -> None:
+        with pytest.raises(SystemExit) as stopped, interrupts.as_keyboard_interrupt():
+            raise SystemExit(143)
+        assert stopped.value.code == 143
 
 
 class TestResume:

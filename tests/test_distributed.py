@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_al.strategies import BADGE, CoreSet
 from tests._helpers import ranks, runs
 from tests._helpers.processes import environment, run, start_ranks, wait_all
 
@@ -52,6 +53,77 @@ def test_two_ranks_pick_what_one_process_picks(strategy: str, size: int, tmp_pat
     assert first["pool"] == second["pool"] == ranks.read_report(tmp_path / "one", "rank-0")["pool"]
     assert first["labeled"] == second["labeled"] == [int(row[0]) for row in picks(tmp_path / "two")]
     assert first["pid"] != second["pid"]
+
+
+class Sharded:
+    """Writes down how much of the pool this rank was given; may raise on one rank in the second query."""
+
+    sharded = True
+    broken_rank: int | None = None
+
+    def select(self, pool: Any, query_size: int, **options: Any) -> Any:
+        rank = pool.shard.rank
+        fields = [value for value in (pool.probs, pool.embeddings) if value is not None]
+        with Path(f"rows-{rank}.txt").open("a") as file:
+            file.write(f"{len(pool)} {len(pool.dataset_indices)} {[len(values) for values in fields]}\n")
+        if len(pool) == 146 and rank == self.broken_rank:
+            raise RuntimeError(f"broken on rank {rank}")
+        return super().select(pool, query_size, **options)
+
+
+class ShardedCoreSet(Sharded, CoreSet):
+    pass
+
+
+class ShardedBADGE(Sharded, BADGE):
+    pass
+
+
+class BrokenCoreSet(ShardedCoreSet):
+    broken_rank = 1
+
+
+class OwnCoreSet(CoreSet):
+    """Overrides ``select`` and does not know of shards."""
+
+    def select(self, pool: Any, query_size: int, **options: Any) -> Any:
+        assert pool.shard is None
+        assert len(pool.embeddings) == len(pool)
+        return super().select(pool, query_size, **options)
+
+
+@pytest.mark.parametrize(("sharded", "alone", "fields"), [(ShardedCoreSet, "CoreSet", 1), (ShardedBADGE, "BADGE", 2)])
+def test_three_ranks_keep_a_third_of_the_outputs_each(sharded: Any, alone: str, fields: int, tmp_path: Path) -> None:
+    run(tmp_path / "one", ranks.fit_rank, {"strategy": alone, "devices": 1})
+
+    arguments = {"strategy": sharded(), "devices": 3}
+    wait_all(start_ranks(tmp_path / "three", ranks.fit_rank, arguments, world_size=3))
+
+    ours, theirs = picks(tmp_path / "three"), picks(tmp_path / "one")
+    assert [row[0] for row in ours] == [row[0] for row in theirs]
+    for rank in range(3):
+        lines = (tmp_path / "three" / f"rows-{rank}.txt").read_text().splitlines()
+        rows = [len(range(rank, size, 3)) for size in (171, 146)]
+        assert lines == [f"{size} {size} {[own] * fields}" for size, own in zip((171, 146), rows, strict=True)]
+
+
+def test_a_select_that_does_not_know_of_shards_has_the_whole_pool(tmp_path: Path) -> None:
+    run(tmp_path / "one", ranks.fit_rank, {"strategy": "CoreSet", "devices": 1})
+
+    on_two_ranks(tmp_path / "two", {"strategy": OwnCoreSet()})
+
+    assert [row[0] for row in picks(tmp_path / "two")] == [row[0] for row in picks(tmp_path / "one")]
+
+
+def test_one_ranks_error_in_selecting_ends_all_and_leaves_the_pool(tmp_path: Path) -> None:
+    children = start_ranks(tmp_path, ranks.fit_rank, {"strategy": BrokenCoreSet()})
+
+    assert [child.wait() for child in children] == [1, 1]
+
+    assert "ActiveLearningError: Rank 1 failed: RuntimeError: broken on rank 1" in children[0].output
+    assert "RuntimeError: broken on rank 1" in children[1].output
+    assert len(picks(tmp_path)) == 55
+    assert len(runs.checkpoint(tmp_path / RUN)["Watched"]["pool"]["labeled"]) == 55
 
 
 @pytest.mark.parametrize("size", [201, 56])

@@ -115,7 +115,7 @@ def test_asked_to_end(signal_number: int, what: str, whole: Whole, tmp_path: Pat
     moment = among[len(among) // 2]
 
     ended = start(tmp_path, signaled_command_line, moment, tmp_path / "moments.txt", signal_number)
-    assert ended.wait() == (1 if signal_number == signal.SIGINT else 0), ended.output
+    assert ended.wait() == (130 if signal_number == signal.SIGINT else 0), ended.output
     left = RunFolder(tmp_path / "active_learning")
     assert left.is_unfinished
     assert len(left.read_rounds()) < 4

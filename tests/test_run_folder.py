@@ -8,6 +8,7 @@ import gc
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from lightning_al import durable
 from lightning_al.exceptions import RunFolderError
 from lightning_al.run_folder import RecordedQuery, RunFolder, run_folder
+from tests._helpers import processes
 
 HISTORY = [
     {"round": 0, "labeled": 100, "unlabeled": 900, "pending": 0, "rejected": 0,
@@ -133,6 +135,18 @@ def test_rounds_come_back(folder: RunFolder) -> None:
     assert first["metrics"] == {"val_loss": 1.5, "val_acc": 0.5}
     assert second["seconds_fit"] == 3.0
     assert "seconds_query" not in second
+
+
+def test_a_table_of_before_there_were_pending_answers_is_read(folder: RunFolder) -> None:
+    folder.path.mkdir(parents=True)
+    folder.rounds_csv.write_text(
+        "round,labeled,unlabeled,rejected,val_acc,seconds_fit,seconds_query\n0,100,900,0,0.5,2.5,0.25\n1,200,799,1,,3,\n"
+    )
+    assert folder.read_rounds() == [
+        {"round": 0, "labeled": 100, "unlabeled": 900, "pending": 0, "rejected": 0, "metrics": {"val_acc": 0.5},
+         "seconds_fit": 2.5, "seconds_query": 0.25},
+        {"round": 1, "labeled": 200, "unlabeled": 799, "pending": 0, "rejected": 1, "metrics": {}, "seconds_fit": 3.0},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -384,22 +398,27 @@ def test_a_kill_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
         assert names(folder) == ["run.json"]
 
 
+def lock_or_say_why(path: str) -> None:
+    try:
+        RunFolder(path).lock()
+    except RunFolderError as error:
+        print(error)
+    else:
+        print("free")
+
+
 def test_a_folder_is_locked_against_other_processes_until_the_holder_ends(tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "from lightning_al.exceptions import RunFolderError\n"
-        "from lightning_al.run_folder import RunFolder\n"
-        "try: RunFolder(sys.argv[1]).lock()\n"
-        "except RunFolderError as error: print(error)\n"
-        "else: print('free')"
-    )
-
     def other() -> str:
-        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True).stdout
+        return processes.run(tmp_path / "other", lock_or_say_why, str(tmp_path / "run")).output
 
-    holder = RunFolder(tmp_path)
+    holder = RunFolder(tmp_path / "run")
     holder.lock()
-    assert other().startswith(f"Another process is running in {tmp_path}")
+    assert other() == (
+        f"Another process is running in {tmp_path / 'run'}: process {os.getpid()} on this host "
+        f"({socket.gethostname()}), which is alive. Wait for it, end it, or set `dirpath=` to another folder.\n"
+    )
+    holder.lock()  # once more: it is not lost
+    assert other().startswith("Another process is running")
     del holder
     gc.collect()
-    assert other().strip() == "free"
+    assert other() == "free\n"

@@ -80,6 +80,7 @@ def score(step: Any, strategy: Any = None, **options: Any) -> Any:
     needs = options.pop("needs", PROBS)
     layer = options.pop("layer", None)
     indices = options.pop("indices", POOL)
+    draws = options.pop("draws", None)
     return score_pool(
         Diverse() if strategy is None else strategy,
         indices,
@@ -87,6 +88,7 @@ def score(step: Any, strategy: Any = None, **options: Any) -> Any:
         kind=kind,
         needs=needs,
         embedding_layer=layer,
+        draws=draws,
     )
 
 

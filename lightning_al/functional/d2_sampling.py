@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.inputs import uniform
-from lightning_al.functional.spaces import Space, lower_to_nearest
+from lightning_al.functional.shard import Features
+from lightning_al.functional.spaces import Space
 
 Array = npt.NDArray[np.floating]
 
@@ -42,18 +43,20 @@ def sample_by_squared_distance(space: Space, count: int, first: int, generator: 
     picks = [first]
     weights = torch.full((len(space),), math.inf, dtype=space.dtype, device=space.device)
     met = 0  # picks that the weights know of
+    late = space.take(_positions(picks, space))  # features of the others
     proposals, work = _FEWEST_PROPOSALS, 0.0
     cumulative: Tensor | None = None
     while len(picks) < count:
         if cumulative is None:
-            lower_to_nearest(space, weights, space.take(_positions(picks[met:], space)))
+            space.lower_to_nearest(weights, late)
             weights[_positions(picks[met:], space)] = 0
             met, work = len(picks), 0.0
+            late = tuple(feature[:0] for feature in late)
             cumulative = weights.cumsum(0, dtype=torch.float64)
             if float(cumulative[-1]) <= 0:
                 break
         before = len(picks)
-        tried = _accept(space, weights, cumulative, picks, met, proposals, count, generator)
+        tried, late = _accept(space, weights, cumulative, picks, late, proposals, count, generator)
         rate = max(len(picks) - before, 0.5) / tried
         pending = len(picks) - met
         batch = proposals * (proposals + pending) + _BATCH_COST
@@ -73,26 +76,30 @@ def _accept(
     weights: Tensor,
     cumulative: Tensor,
     picks: list[int],
-    met: int,
+    late: Features,
     proposals: int,
     count: int,
     generator: torch.Generator,
-) -> int:
-    """Propose points by their old weights, extend ``picks`` by those accepted, and return how many were tried."""
+) -> tuple[int, Features]:
+    """Propose points by their old weights and extend ``picks`` by those accepted.
+
+    Returns:
+        How many were tried, and ``late``, the features of the picks that the weights do not know of, extended likewise.
+    """
     chances = uniform(2 * proposals, generator).to(space.device)
     targets = chances[:proposals] * cumulative[-1]
     drawn = torch.searchsorted(cumulative, targets, right=True).clamp_(max=len(space) - 1)
     points = space.take(drawn)
     distances = weights[drawn]
     thresholds = chances[proposals:] * distances
-    if len(picks) > met:
-        late = _positions(picks[met:], space)
-        distances = torch.minimum(distances, space.nearest(points, space.take(late)))
-        distances.masked_fill_(torch.isin(drawn, late), 0)
+    if pending := len(late[0]):
+        distances = torch.minimum(distances, space.nearest(points, late))
+        distances.masked_fill_(torch.isin(drawn, _positions(picks[-pending:], space)), 0)
     between = space.squared_distances(points, points).masked_fill_(drawn[:, None] == drawn, 0)
     accepted = _walk(_array(thresholds), _array(distances), _array(between), count - len(picks))
     picks.extend(drawn[accepted].tolist())
-    return proposals if len(picks) < count else accepted[-1] + 1
+    late = tuple(torch.cat([old, new[accepted]]) for old, new in zip(late, points, strict=True))
+    return proposals if len(picks) < count else accepted[-1] + 1, late
 
 
 def _walk(thresholds: Array, distances: Array, between: Array, wanted: int) -> list[int]:

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.inputs import check_labeled, check_matrix, check_query_size
+from lightning_al.functional.lazy import highest_bounds
 from lightning_al.functional.precision import full_precision
-from lightning_al.functional.spaces import EuclideanSpace, Features, lower_to_nearest
+from lightning_al.functional.shard import Features, Shard
+from lightning_al.functional.sharded_space import ShardedSpace
+from lightning_al.functional.spaces import EuclideanSpace, Space
 
 # How many rows are brought up to date at once; it grows where few of them can be picked, and shrinks where many can.
 _TILE, _SMALLEST_TILE, _LARGEST_TILE = 512, 256, 8192
@@ -17,8 +20,13 @@ _FEW_PICKS, _MANY_PICKS = 8, 64
 
 _LABELED_AT_ONCE = 512
 
+# Distances from the mean that differ by so many units of rounding tie.
+_ROUNDING_UNITS = 32
 
-def k_center_greedy(embeddings: Tensor, query_size: int, labeled_embeddings: Tensor | None = None) -> Tensor:
+
+def k_center_greedy(
+    embeddings: Tensor, query_size: int, labeled_embeddings: Tensor | None = None, shard: Shard | None = None
+) -> Tensor:
     r"""Pick, one by one, the sample farthest from all that are labeled or picked.
 
     .. math:: i^\ast = \arg\max_i \min_{j \in L \cup S} |z_i - z_j|_2
@@ -32,12 +40,17 @@ def k_center_greedy(embeddings: Tensor, query_size: int, labeled_embeddings: Ten
         query_size: Number of samples to pick, at least 1. More than ``N`` picks all.
         labeled_embeddings: Embeddings of the labeled samples ``(L, D)``. Without any, the sample nearest the pool's
             mean is picked first.
+        shard: Where the pool is spread over processes: then ``embeddings`` are this one's rows, which it keeps, and
+            all processes call this at the same time, with the same labeled samples. Beside its rows each holds a few
+            numbers a sample of the pool, the picks and at most 8192 more rows at a time. Distances may differ from
+            those in one process by the rounding of a sum, and picks where they tie within it.
 
     Returns:
         Unique pool positions ``(min(query_size, N),)``, int64, in the order picked.
 
     Raises:
         ValueError: If an embedding is not finite, a shape does not fit, or ``query_size`` is not a positive integer.
+        ActiveLearningError: If another process of the shard failed, or picks something else.
 
     References:
         Gonzalez (1985), *Clustering to Minimize the Maximum Intercluster Distance*; Sener and Savarese (ICLR 2018),
@@ -49,47 +62,68 @@ def k_center_greedy(embeddings: Tensor, query_size: int, labeled_embeddings: Ten
         >>> k_center_greedy(embeddings, query_size=3, labeled_embeddings=torch.tensor([[0.5]]))
         tensor([3, 2, 0])
     """
+    if shard is None:
+        return _k_center(embeddings, query_size, labeled_embeddings, None)
+    return shard.together(lambda: _k_center(embeddings, query_size, labeled_embeddings, shard))
+
+
+def _k_center(embeddings: Tensor, query_size: int, labeled: Tensor | None, shard: Shard | None) -> Tensor:
     embeddings = check_matrix(embeddings, "embeddings", "D")
-    labeled = check_labeled(labeled_embeddings, embeddings)
-    count = check_query_size(query_size, len(embeddings))
+    labeled = check_labeled(labeled, embeddings)
+    pool_size = len(embeddings) if shard is None else shard.check_rows(embeddings, "embeddings")
+    count = check_query_size(query_size, pool_size)
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
     with full_precision(embeddings.device):
-        picks = _greedy(EuclideanSpace(embeddings, labeled), len(embeddings), count)
+        local = EuclideanSpace(embeddings, labeled, shard)
+        space: Space = local if shard is None else ShardedSpace(local, shard)
+        bounds = torch.full((pool_size,), math.inf, dtype=space.dtype, device=space.device)
+        picks: list[int] = []
+        if labeled is None:
+            picks.append(_nearest_the_mean(space, _mean(local, shard), pool_size))
+            space.lower_to_nearest(bounds, space.take(torch.tensor(picks, device=space.device)))
+            bounds[picks] = -1
+        for start in range(pool_size, len(space), _LABELED_AT_ONCE):
+            known = space.take(slice(start, min(start + _LABELED_AT_ONCE, len(space))))
+            space.lower_to_nearest(bounds, known)
+        _pick_greedily(space, bounds, picks, count)
     return torch.tensor(picks, dtype=torch.int64, device=embeddings.device)
 
 
-def _greedy(space: EuclideanSpace, pool_size: int, count: int) -> list[int]:
-    """Start from the labeled samples, which follow the pool in the space, or from the mean; then pick greedily."""
-    bounds = torch.full((pool_size,), math.inf, dtype=space.dtype, device=space.device)
-    picks: list[int] = []
-    if len(space) == pool_size:
-        picks.append(_nearest_the_mean(space))
-        lower_to_nearest(space, bounds, space.take(slice(picks[0], picks[0] + 1)))
-        bounds[picks[0]] = -1
-    for start in range(pool_size, len(space), _LABELED_AT_ONCE):
-        lower_to_nearest(space, bounds, space.take(slice(start, min(start + _LABELED_AT_ONCE, len(space)))))
-    _pick_greedily(space, bounds, picks, count)
-    return picks
+def _mean(local: EuclideanSpace, shard: Shard | None) -> Tensor:
+    """Return the mean of the pool ``(1, D)``, relative to the origin."""
+    total = torch.zeros_like(local.origin)
+    for rows in local.slices():
+        total += local.take(rows)[0].sum(0)
+    if shard is None:
+        return total[None] / len(local)
+    return shard.exchange(total).sum(0, keepdim=True) / shard.size
 
 
-def _nearest_the_mean(space: EuclideanSpace) -> int:
-    mean = torch.stack([space.take(rows)[0].sum(0) for rows in space.slices()]).sum(0, keepdim=True) / len(space)
-    distances = torch.full((len(space),), math.inf, dtype=space.dtype, device=space.device)
-    lower_to_nearest(space, distances, (mean, mean.square().sum(1)))
-    return int(distances.argmin())
+def _nearest_the_mean(space: Space, mean: Tensor, pool_size: int) -> int:
+    """Return the sample nearest the mean, the lowest position where rounding leaves that open."""
+    squared_norm = mean.square().sum(1)
+    distances = torch.full((pool_size,), math.inf, dtype=space.dtype, device=space.device)
+    space.lower_to_nearest(distances, (mean, squared_norm))
+    least = distances.min()
+    rounding = _ROUNDING_UNITS * torch.finfo(space.dtype).eps * (squared_norm + least)
+    return int((distances <= least + rounding).nonzero()[0])
 
 
-def _pick_greedily(space: EuclideanSpace, bounds: Tensor, picks: list[int], count: int) -> None:
+def _pick_greedily(space: Space, bounds: Tensor, picks: list[int], count: int) -> None:
     """Extend the picks to ``count``; ``bounds`` are upper bounds of the squared distances, -1 for what is picked."""
-    caught_up = torch.full((len(bounds),), len(picks), dtype=torch.int32, device=space.device)
+    start = len(picks)
+    caught_up = torch.zeros(len(bounds), dtype=torch.int32, device=space.device)
+    centres: Features = ()  # those of the picks made here
     size = _TILE
     while len(picks) < count:
-        tile, ceiling, rival = _highest(bounds, size)
+        tile, ceiling, rival = highest_bounds(bounds, size)
         points = space.take(tile)
         nearest = bounds[tile]
-        _catch_up(space, points, nearest, caught_up[tile], picks)
-        positions, before = tile.tolist(), len(picks)
+        centres = centres or tuple(feature.new_empty(count - start, *feature.shape[1:]) for feature in points)
+        before = len(picks) - start
+        _catch_up(space, points, nearest, caught_up[tile], tuple(feature[:before] for feature in centres))
+        positions, chosen = tile.tolist(), []
         while len(picks) < count:
             best = int(nearest.argmax())
             distance = float(nearest[best])
@@ -97,45 +131,31 @@ def _pick_greedily(space: EuclideanSpace, bounds: Tensor, picks: list[int], coun
             if distance < ceiling or (distance == ceiling and positions[best] > rival):
                 break
             picks.append(positions[best])
+            chosen.append(best)
             centre = tuple(feature[best : best + 1] for feature in points)
             torch.minimum(nearest, space.nearest(points, centre), out=nearest)
             nearest[best] = -1
         bounds[tile] = nearest
-        caught_up[tile] = len(picks)
-        picked = len(picks) - before
-        if picked < _FEW_PICKS:
+        caught_up[tile] = before + len(chosen)
+        for kept, feature in zip(centres, points, strict=True):
+            kept[before : before + len(chosen)] = feature[chosen]
+        if len(chosen) < _FEW_PICKS:
             size = min(2 * size, _LARGEST_TILE)
-        elif picked > _MANY_PICKS:
+        elif len(chosen) > _MANY_PICKS:
             size = max(size // 2, _SMALLEST_TILE)
 
 
-def _highest(bounds: Tensor, size: int) -> tuple[Tensor, float, int]:
-    """Return the rows with the highest bounds, ascending, the lowest positions where bounds tie.
-
-    Returns:
-        The positions, the highest bound a row outside may have, and the lowest position outside that has it.
-    """
-    if size >= len(bounds):
-        return torch.arange(len(bounds), device=bounds.device), -math.inf, len(bounds)
-    ceiling = bounds.topk(size, sorted=True).values[-1]
-    above = (bounds > ceiling).nonzero()[:, 0]
-    tied = (bounds == ceiling).nonzero()[:, 0]
-    room = size - len(above)
-    rival = int(tied[room]) if len(tied) > room else len(bounds)
-    return torch.cat([above, tied[:room]]).sort().values, float(ceiling), rival
-
-
 def _catch_up(
-    space: EuclideanSpace, points: Features, nearest: Tensor, caught_up: Tensor, picks: list[int], groups: int = 4
+    space: Space, points: Features, nearest: Tensor, caught_up: Tensor, centres: Features, groups: int = 4
 ) -> None:
-    """Lower ``nearest``, in place, by the picks that each row has not met yet; rows go in groups of similar age."""
+    """Lower ``nearest``, in place, by the centres that each row has not met yet; rows go in groups of similar age."""
     order = caught_up.argsort()
     for group in order.tensor_split(groups):
         if len(group) == 0:
             continue
         met = int(caught_up[group[0]])
-        if met == len(picks):
+        if met == len(centres[0]):
             return
-        centres = space.take(torch.tensor(picks[met:], device=space.device))
         some = tuple(feature[group] for feature in points)
-        nearest[group] = torch.minimum(nearest[group], space.nearest(some, centres))
+        unmet = tuple(feature[met:] for feature in centres)
+        nearest[group] = torch.minimum(nearest[group], space.nearest(some, unmet))

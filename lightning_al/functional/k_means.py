@@ -63,7 +63,7 @@ def k_means(embeddings: Tensor, query_size: int, generator: torch.Generator | No
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
     with full_precision(embeddings.device):
         space = EuclideanSpace(embeddings)
-        picks = _nearest_unique(space, cluster(space, count, generator).centroids)
+        picks = nearest_unique(space, cluster(space, count, generator).centroids)
     return fill_at_random(picks, count, len(space), generator).to(embeddings.device)
 
 
@@ -134,7 +134,7 @@ def lloyd(space: EuclideanSpace, seeds: list[int], max_iterations: int = _MAX_IT
     return Clusters(labels, centroids)
 
 
-def _nearest_unique(space: EuclideanSpace, centroids: Tensor) -> list[int]:
+def nearest_unique(space: EuclideanSpace, centroids: Tensor) -> list[int]:
     """Return for each centroid, in order, the nearest point that no centroid before it has taken."""
     nearest = _nearest_points(space, centroids, 1)[:, 0].tolist()
     picks: dict[int, int] = {}  # position -> centroid

@@ -7,15 +7,15 @@ out. Both move the origin near the embeddings' mean before anything is squared: 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lightning_al.functional.inputs import block_rows, check_finite, compute_dtype
-
-Features = tuple[Tensor, ...]
-"""What distances are computed from: tensors with one row a point."""
+from lightning_al.functional.shard import Features as Features
+from lightning_al.functional.shard import Shard
 
 Rows = Tensor | slice
 """Positions of points: an int64 tensor, or a slice within one of the space's parts."""
@@ -31,7 +31,7 @@ _CENTRES_AT_ONCE = 512
 
 
 class Space(Protocol):
-    """Points that can be fetched, and compared once fetched."""
+    """Points that can be fetched, and compared once fetched: of one process, or of several."""
 
     device: torch.device
     dtype: torch.dtype
@@ -48,22 +48,46 @@ class Space(Protocol):
     def nearest(self, points: Features, centres: Features) -> Tensor:
         """Return each point's squared distance from the nearest centre ``(points,)``."""
 
+    def lower_to_nearest(self, bounds: Tensor, centres: Features) -> None:
+        """Lower the bounds of the first points to their squared distances from the nearest centre, in place.
+
+        Args:
+            bounds: Upper bounds ``(N,)`` of the squared distances of the first N points, which end a part of the space.
+            centres: Features of the centres.
+        """
+
+
+class LocalSpace(Space, Protocol):
+    """Points of this process, read block by block."""
+
+    @abstractmethod
     def slices(self) -> list[slice]:
         """Return slices that cover all points in blocks that `take` accepts."""
 
+    def lower_to_nearest(self, bounds: Tensor, centres: Features) -> None:
+        """Lower bounds to the squared distances from the nearest centre; see `Space`."""
+        for rows in self.slices():
+            if rows.start >= len(bounds):
+                return
+            points = self.take(rows)
+            for start in range(0, len(centres[0]), _CENTRES_AT_ONCE):
+                some = tuple(feature[start : start + _CENTRES_AT_ONCE] for feature in centres)
+                torch.minimum(bounds[rows], self.nearest(points, some), out=bounds[rows])
 
-class EuclideanSpace:
+
+class EuclideanSpace(LocalSpace):
     """Embeddings under the Euclidean distance, an origin near the mean of the pool.
 
     Args:
         embeddings: The pool ``(N, D)``, positions ``0`` to ``N - 1``.
         labeled: More points ``(L, D)``, positions ``N`` to ``N + L - 1``.
+        shard: Where the embeddings are some of a pool's: the origin is then the same on all processes.
 
     Raises:
         ValueError: If an embedding is not finite, or too large to be squared.
     """
 
-    def __init__(self, embeddings: Tensor, labeled: Tensor | None = None) -> None:
+    def __init__(self, embeddings: Tensor, labeled: Tensor | None = None, shard: Shard | None = None) -> None:
         self.parts = [("embeddings", embeddings)]
         if labeled is not None and len(labeled):
             self.parts.append(("labeled_embeddings", labeled))
@@ -72,7 +96,7 @@ class EuclideanSpace:
         self.starts = [0]
         for _, part in self.parts:
             self.starts.append(self.starts[-1] + len(part))
-        self.origin = _origin(embeddings, self.dtype)
+        self.origin = _origin(embeddings, self.dtype, shard)
         self.squared_norms = self._squared_norms()
 
     def __len__(self) -> int:
@@ -132,7 +156,7 @@ class EuclideanSpace:
         return norms
 
 
-class GradientSpace:
+class GradientSpace(LocalSpace):
     r"""The gradients :math:`g = (p - e_{\hat y}) \otimes z` of the last layer, as their factors.
 
     With :math:`d = p - e_{\hat y}`, :math:`s = |d_i - d_j|^2` and :math:`t = |z_i - z_j|^2`,
@@ -145,14 +169,15 @@ class GradientSpace:
     Args:
         probs: Class probabilities ``(N, C)``.
         embeddings: Embeddings ``(N, D)``.
+        shard: Where both are some rows of a pool: the origin is then the same on all processes.
 
     Raises:
         ValueError: If a value is not finite, or too large to be squared.
     """
 
-    def __init__(self, probs: Tensor, embeddings: Tensor) -> None:
+    def __init__(self, probs: Tensor, embeddings: Tensor, shard: Shard | None = None) -> None:
         self.probs = probs
-        self.points = EuclideanSpace(embeddings)
+        self.points = EuclideanSpace(embeddings, shard=shard)
         self.device = embeddings.device
         self.dtype = torch.promote_types(self.points.dtype, compute_dtype(probs.dtype))
         self.predicted = probs.argmax(1)
@@ -202,36 +227,26 @@ class GradientSpace:
         return residuals.scatter_add_(1, self.predicted[rows][:, None], minus_one)
 
 
-def lower_to_nearest(space: Space, bounds: Tensor, centres: Features) -> None:
-    """Lower the bounds of the first points to their squared distances from the nearest centre, in place.
-
-    Args:
-        space: The points.
-        bounds: Upper bounds ``(N,)`` of the squared distances of the first N points, which end a part of the space.
-        centres: Features of the centres.
-    """
-    for rows in space.slices():
-        if rows.start >= len(bounds):
-            return
-        points = space.take(rows)
-        for start in range(0, len(centres[0]), _CENTRES_AT_ONCE):
-            some = tuple(feature[start : start + _CENTRES_AT_ONCE] for feature in centres)
-            torch.minimum(bounds[rows], space.nearest(points, some), out=bounds[rows])
-
-
 def _without_rounding(distances: Tensor, norms: Tensor) -> Tensor:
     """Set to 0, in place, what is within the rounding of a sum of norms: there both points have nearly the same."""
     return distances.masked_fill_(distances <= norms * (2 * _ROUNDING_UNITS * torch.finfo(norms.dtype).eps), 0)
 
 
-def _origin(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+def _origin(matrix: Tensor, dtype: torch.dtype, shard: Shard | None) -> Tensor:
     """Return a row near the mean of rows spread over the matrix.
 
     A row, not the mean: differences from it are exact on a grid of values, so that ties stay ties.
     """
-    some = matrix[:: max(len(matrix) // _ROWS_FOR_ORIGIN, 1)].to(dtype)
-    if len(some) == 0:
+    size = len(matrix) if shard is None else shard.size
+    step = max(size // _ROWS_FOR_ORIGIN, 1)
+    if size == 0:
         return torch.zeros(matrix.shape[1], dtype=dtype, device=matrix.device)
+    if shard is None:
+        some = matrix[::step].to(dtype)
+    else:
+        check_finite(matrix, "embeddings")  # here, not where its rows have reached the others
+        spread = torch.arange(0, size, step, device=matrix.device)
+        (some,) = shard.take(spread, lambda rows: (matrix[rows].to(dtype),))
     relative = some - some[0]
     nearest = torch.linalg.vector_norm(relative - relative.mean(0), dim=1).argmin()
     return some[nearest].clone()

@@ -6,12 +6,14 @@ import difflib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_al.functional.aggregation import Aggregate, check_aggregate
+from lightning_al.functional.shard import Shard
 from lightning_al.functional.top_k import top_k
 
 _FIELDS = frozenset({"probs", "samples", "embeddings", "targets", "dataset_indices", "head"})
@@ -23,11 +25,13 @@ class Outputs:
 
     Args:
         probs: Class probabilities ``(N, C)``, float32.
-        samples: Probabilities of K draws of the model ``(N, K, C)``.
+        samples: Probabilities of K draws of the model ``(N, K, C)``, float32.
         embeddings: What the last layer sees ``(N, D)``.
         targets: Labels ``(N,)``, known for labeled samples only.
         dataset_indices: The samples' indices in the dataset ``(N,)``, int64.
         head: The last layer, ``(M, D)`` to ``(M, C)``.
+        shard: Where the samples are spread over processes: then the fields hold this one's rows of the N, but for
+            ``dataset_indices``, which hold all. Only a strategy that is ``sharded`` is given such outputs.
     """
 
     probs: Tensor | None = None
@@ -36,14 +40,19 @@ class Outputs:
     targets: Tensor | None = None
     dataset_indices: Tensor | None = None
     head: Callable[[Tensor], Tensor] | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(value) for name, value in self._tensors().items()}
+        if self.shard is not None and "dataset_indices" in lengths:
+            lengths["dataset_indices"] -= self.shard.size - self.shard.rows  # the others' samples
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Expected the fields of `Outputs` to describe the same samples, but got {lengths} rows.")
 
     def __len__(self) -> int:
         """Return the number of samples N."""
+        if self.shard is not None:
+            return self.shard.size
         return next((len(value) for value in self._tensors().values()), 0)
 
     def require(self, name: str, asked_by: str) -> Tensor:
@@ -66,6 +75,19 @@ class Outputs:
                 "a strategy of your own lists what it reads in `needs`."
             )
         return value
+
+    def take(self, positions: Tensor) -> Outputs:
+        """Return the outputs of some of the samples, in the order of their positions ``(M,)``; the head stays.
+
+        Raises:
+            ValueError: If the samples are spread over processes.
+        """
+        if self.shard is not None:
+            raise ValueError(
+                "Expected outputs held as a whole, but got a shard: set `sharded = False` in the strategy."
+            )
+        taken: dict[str, Any] = {name: each[positions.to(each.device)] for name, each in self._tensors().items()}
+        return replace(self, **taken)
 
     def _tensors(self) -> dict[str, Tensor]:
         values = {name: getattr(self, name) for name in sorted(_FIELDS)}
@@ -99,7 +121,19 @@ class QueryStrategy(ABC):
     the generator it is given only, so that the same generator gives the same query.
     """
 
-    needs: ClassVar[Needs]
+    needs: Needs
+
+    sharded: bool = False
+    """Whether `select` takes a pool that stays spread over processes (``Outputs.shard``), called on all of them.
+
+    A class with a `select` of its own says so itself: it does not inherit this.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let a `select` that was not written for shards have its pool as a whole."""
+        super().__init_subclass__(**kwargs)
+        if "select" in vars(cls) and "sharded" not in vars(cls):
+            cls.sharded = False
 
     @property
     def name(self) -> str:
@@ -148,7 +182,8 @@ class QueryStrategy(ABC):
 
     def __repr__(self) -> str:
         """Return the class's name and the arguments it was given."""
-        arguments = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
+        given = {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "needs"}
+        arguments = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
         return f"{self.name}({arguments})"
 
 
@@ -156,16 +191,30 @@ class ScoreStrategy(QueryStrategy):
     """Scores each sample on its own and picks the highest.
 
     The scores of a batch do not depend on the others, so that a pass over the pool keeps one number a sample.
+
+    Args:
+        aggregate: How the scores of a sample's labels, pixels or boxes become the sample's, where it has several:
+            ``"mean"``, ``"max"``, ``"sum"``, or a share in (0, 1), the mean over that share of the highest. By default
+            ``"max"`` for detection, else ``"mean"``.
+
+    Raises:
+        ValueError: ``aggregate`` is none of these.
     """
 
-    needs: ClassVar[Needs] = Needs(pool=frozenset({"probs"}))
+    needs = Needs(pool=frozenset({"probs"}))
+
+    def __init__(self, aggregate: Aggregate | None = None) -> None:
+        if aggregate is not None:
+            check_aggregate(aggregate)
+        self.aggregate = aggregate
 
     @abstractmethod
     def score(self, probs: Tensor) -> Tensor:
         """Score samples; a higher score is asked first.
 
         Args:
-            probs: Class probabilities ``(N, C)``.
+            probs: Class probabilities ``(N, C)``; those of K draws, ``(N, K, C)``, where the strategy needs
+                ``samples``.
 
         Returns:
             Scores ``(N,)``.
@@ -201,7 +250,8 @@ class ScoreStrategy(QueryStrategy):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Pick the samples with the highest scores; see `QueryStrategy.select`."""
-        scores = self.score(pool.require("probs", self.name))
+        (field,) = self.needs.pool
+        scores = self.score(pool.require(field, self.name))
         return self.select_from_scores(scores, query_size, generator=generator)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -16,13 +14,15 @@ class CoreSet(QueryStrategy):
 
     It looks at embeddings only, so that outliers come first, and in public benchmarks it is often no better than
     random: use it on clean data, with few classes, for coverage. Time is a few passes over the pool and its labeled
-    part, not one a pick; memory is a few numbers a sample beside the embeddings.
+    part, not one a pick; memory is a few numbers a sample beside the embeddings and
+    a copy of those picked. On several devices each keeps the embeddings of its own share of the pool.
 
     References:
         Sener and Savarese (ICLR 2018), *Active Learning for Convolutional Neural Networks: A Core-Set Approach*.
     """
 
-    needs: ClassVar[Needs] = Needs(pool=frozenset({"embeddings"}), labeled=frozenset({"embeddings"}))
+    needs = Needs(pool=frozenset({"embeddings"}), labeled=frozenset({"embeddings"}))
+    sharded = True
 
     def select(
         self,
@@ -34,4 +34,4 @@ class CoreSet(QueryStrategy):
     ) -> Tensor:
         """Pick the farthest samples; see `lightning_al.functional.k_center_greedy`."""
         known = labeled.require("embeddings", f"the labeled samples of {self.name}") if labeled else None
-        return k_center_greedy(pool.require("embeddings", self.name), query_size, known)
+        return k_center_greedy(pool.require("embeddings", self.name), query_size, known, pool.shard)

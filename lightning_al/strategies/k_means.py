@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -22,7 +20,7 @@ class KMeans(QueryStrategy):
         Zhdanov (2019), *Diverse Mini-Batch Active Learning*.
     """
 
-    needs: ClassVar[Needs] = Needs(pool=frozenset({"embeddings"}))
+    needs = Needs(pool=frozenset({"embeddings"}))
 
     def select(
         self,

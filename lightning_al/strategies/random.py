@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -18,7 +16,7 @@ class Random(QueryStrategy):
     permutation of the pool (4 bytes a sample).
     """
 
-    needs: ClassVar[Needs] = Needs()
+    needs = Needs()
 
     def select(
         self,

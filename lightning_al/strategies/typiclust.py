@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,7 @@ class TypiClust(QueryStrategy):
         Budgets*.
     """
 
-    needs: ClassVar[Needs] = Needs(pool=frozenset({"embeddings"}), labeled=frozenset({"embeddings"}))
+    needs = Needs(pool=frozenset({"embeddings"}), labeled=frozenset({"embeddings"}))
 
     def select(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,20 +10,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lightning_al import durable
 from lightning_al.exceptions import RunFolderError
-from lightning_al.study import cell_format
+from lightning_al.locked_folder import LockedFolder
+from lightning_al.study import cell_format, kept_settings
 from lightning_al.study.cell_format import Arrays, Cell, EncodedCell
-
-try:
-    import fcntl
-except ImportError:  # Windows: no lock there
-    fcntl = None  # type: ignore[assignment]  # a module's type has no None
-
-VERSION = 1
-"""Of settings.json; a newer one is refused."""
-
-_LONGEST_VALUE = 200
 
 
 @dataclass(frozen=True)
@@ -68,6 +57,7 @@ class CellStore:
         self.cells = self.folder / "cells"
         self.failed = self.folder / "failures"
         self.logs = self.folder / "logs"
+        self._files = LockedFolder(self.folder, "study.lock", doing="running a study", option="`output`")
 
     def __repr__(self) -> str:
         """The call that makes it."""
@@ -89,12 +79,11 @@ class CellStore:
                 differs is named with both values), or it cannot be read or written.
         """
         wanted = cell_format.plain("settings", settings)
-        with self._lock():
+        with self._files.lock():
             found = self._read_settings()
             if found is None:
-                text = json.dumps({"version": VERSION, "settings": wanted}, indent=2)
-                self._write(self.settings, (text + "\n").encode())
-            elif differences := _differences(found, wanted):
+                self._files.write(self.settings, kept_settings.encode(wanted))
+            elif differences := kept_settings.differences(found, wanted):
                 raise RunFolderError(
                     f"{self.folder} holds a study of other settings:\n"
                     + "".join(f"  `{name}` was {old}, and is {new} now\n" for name, old, new in differences)
@@ -151,7 +140,7 @@ class CellStore:
         if digest is None:
             return {}
         path = self._path(key, "npz")
-        content = _read(path)
+        content = self._files.read(path)
         if content is None or cell_format.digest(content) != digest:
             raise self._damaged(path, "it does not match its checksum" if content else "it is not there")
         try:
@@ -186,8 +175,8 @@ class CellStore:
         if self.has(cell.key):
             raise ValueError(f"Expected each cell to be made once, but `{cell.key}` is in {self.cells} already.")
         if cell.npz is not None:  # first: a cell is there once its JSON is
-            self._write(self._path(cell.key, "npz"), cell.npz)
-        self._write(self._path(cell.key), cell.json)
+            self._files.write(self._path(cell.key, "npz"), cell.npz)
+        self._files.write(self._path(cell.key), cell.json)
 
     def failures(self) -> list[Failure]:
         """The tasks that failed and have not succeeded since, sorted by key.
@@ -197,7 +186,7 @@ class CellStore:
         """
         failures = []
         for path in sorted(self.failed.glob("*.json")):
-            content = _read(path)
+            content = self._files.read(path)
             if content is not None:
                 try:
                     failures.append(Failure(**cell_format.unseal(content, path.stem)[0]))
@@ -214,7 +203,7 @@ class CellStore:
         Raises:
             RunFolderError: If it cannot be written.
         """
-        self._write(
+        self._files.write(
             self.failed / f"{cell_format.check_key(failure.key)}.json", cell_format.seal(failure.key, asdict(failure))
         )
 
@@ -231,7 +220,7 @@ class CellStore:
 
     def _read_cell(self, key: str) -> tuple[Cell, str | None] | None:
         path = self._path(key)
-        content = _read(path)
+        content = self._files.read(path)
         if content is None:
             return None
         try:
@@ -240,7 +229,7 @@ class CellStore:
             raise self._damaged(path, str(error)) from error
 
     def _read_settings(self) -> dict[str, Any] | None:
-        content = _read(self.settings)
+        content = self._files.read(self.settings)
         if content is None:
             if self.keys():
                 raise RunFolderError(
@@ -249,39 +238,18 @@ class CellStore:
                 )
             return None
         try:
-            found = json.loads(content)
-            version, settings = int(found["version"]), dict(found["settings"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            version, settings = kept_settings.decode(content)
+        except ValueError as error:
             raise RunFolderError(
-                f"{self.settings} is not as it was written ({type(error).__name__}: {error}). Put it back, set "
-                f"`output` to another folder, or remove {self.folder} to begin again."
+                f"{self.settings} is not as it was written ({error}). Put it back, set `output` to another folder, or "
+                f"remove {self.folder} to begin again."
             ) from error
-        if version > VERSION:
+        if version > kept_settings.VERSION:
             raise RunFolderError(
-                f"Expected {self.settings} to have version {VERSION}, but got {version}: a newer lightning-al wrote "
-                "it. Install that one, or set `output` to another folder."
+                f"Expected {self.settings} to have version {kept_settings.VERSION}, but got {version}: a newer "
+                "lightning-al wrote it. Install that one, or set `output` to another folder."
             )
         return settings
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self.folder / "study.lock", "a")  # noqa: SIM115 - closed below, which unlocks it
-        except OSError as error:
-            raise RunFolderError(
-                f"The study's folder {self.folder} cannot be made or written to: {error}. Set `output` to another one."
-            ) from error
-        with lock:
-            if fcntl is not None:
-                try:  # a record lock: workers do not inherit it, and the system takes it back when this process dies
-                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise RunFolderError(
-                        f"Another process is running a study in {self.folder} ({error}). Wait for it, end it, or set "
-                        "`output` to another folder."
-                    ) from error
-            yield
 
     def _remove_leftovers(self) -> None:
         """Takes away what a kill left half written."""
@@ -291,54 +259,8 @@ class CellStore:
             with contextlib.suppress(OSError):  # it is in nobody's way
                 path.unlink()
 
-    def _write(self, path: Path, data: bytes) -> None:
-        try:
-            durable.write_atomically(path, data)
-        except OSError as error:
-            raise RunFolderError(
-                f"{path} cannot be written: {error}. What is finished is safe: free some space and run the same "
-                "command again, or set `output` to another folder."
-            ) from error
-
     def _damaged(self, path: Path, problem: str) -> RunFolderError:
         return RunFolderError(
             f"{path} is not as it was written: {problem}. Restore it from a copy, or remove it: the same command then "
             "makes it again."
         )
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, old and new value of each setting that differs.
-
-    Examples:
-        >>> _differences({"seed": 0, "data": {"pilot": 9}}, {"data": {"pilot": 8}, "seed": 0})
-        [('data.pilot', '9', '8')]
-    """
-    before, after = _flat(old), _flat(new)
-    names = list(dict.fromkeys([*before, *after]))
-    rows = [(name, before.get(name, "not set"), after.get(name, "not set")) for name in names]
-    return [(name, _shorten(then), _shorten(now)) for name, then, now in rows if then != now]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The value of each setting as JSON, by its name with dots."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = json.dumps(value, sort_keys=True)
-    return flat
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error}.") from error

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import copy
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lightning_al.strategies import Random
 from lightning_al.strategies.base import QueryStrategy
@@ -82,11 +86,12 @@ class Work:
             raise RuntimeError(f"The first fit of replicate {replicate} is not there, which its rounds go on from.")
         initial = self.design.initial_set(replicate)
         labeled = {arm: np.concatenate([initial, _positions(start["picked"][arm])]) for arm in arms}
+        states = start.get("states", {})
         for round in range(1, self.design.rounds + 1):
             cells, requests = [], []
             for arm in arms:
                 last = round == self.design.rounds
-                requests.append(self._request(labeled[arm], replicate, round, [] if last else [arm]))
+                requests.append(self._request(labeled[arm], replicate, round, [] if last else [arm], states))
                 key = self.design.simulation_key(replicate, arm, round)
                 cells.append({"key": key, "arm": arm, "replicate": replicate, "round": round})
             known = [read(cell["key"]) for cell in cells]
@@ -96,9 +101,14 @@ class Work:
                 yield from (made for made, before in zip(finished, known, strict=True) if before is None)
             for arm, (_, cell, _) in zip(arms, finished, strict=True):
                 labeled[arm] = np.concatenate([labeled[arm], _positions(cell["picked"].get(arm, []))])
+            states = {arm: state for _, cell, _ in finished for arm, state in cell.get("states", {}).items()}
 
-    def _request(self, labeled: IntArray, replicate: int, round: int, arms: Sequence[str]) -> Request:
-        strategies = {arm: Random() if arm == CONTROL else self.strategies[arm] for arm in arms}
+    def _request(
+        self, labeled: IntArray, replicate: int, round: int, arms: Sequence[str], states: Mapping[str, str] = {}
+    ) -> Request:
+        strategies = {
+            arm: Random() if arm == CONTROL else _remembering(self.strategies[arm], states.get(arm)) for arm in arms
+        }
         seed = self.design.fit_seed("simulation", replicate, round)
         return Request(labeled, seed, strategies, self.design.query_size)
 
@@ -113,6 +123,7 @@ class Work:
 
 
 def _record(task: Task, cell: Cell, request: Request, fit: Fit) -> Cell:
+    states = {arm: _packed(state) for arm, state in fit.states.items()}
     return {
         **{"bucket": None, "fraction": None, "round": None},
         **cell,
@@ -126,7 +137,31 @@ def _record(task: Task, cell: Cell, request: Request, fit: Fit) -> Cell:
         "seconds_query": fit.seconds_query,
         "peak_memory_mb": fit.peak_memory_mb,
         "picked": fit.picked,
+        **({"states": states} if states else {}),
     }
+
+
+def _packed(state: Mapping[str, Any]) -> str:
+    """What a strategy remembers as JSON holds it, tensors too."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _remembering(strategy: QueryStrategy, packed: str | None) -> QueryStrategy:
+    """A strategy that goes on from the query before, as in a run: killed and begun again or not."""
+    if packed is None:
+        return strategy
+    try:
+        state = torch.load(io.BytesIO(base64.b64decode(packed)), weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"Expected `state_dict` of {strategy.name} to hold tensors, numbers, strings, and lists and dicts of them, "
+            f"but it cannot be read again: {error}"
+        ) from error
+    strategy = copy.deepcopy(strategy)
+    strategy.load_state_dict(state)
+    return strategy
 
 
 def _arrays(fit: Fit) -> Arrays | None:

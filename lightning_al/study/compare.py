@@ -128,8 +128,14 @@ def build_report(
     parts, variance, notes = _design_parts(table, comparison, whole, seed)
     verdict = decide(comparison, variance, costs=costs, flags=flags)
     chosen = verdict.winner or leader(comparison).name
+    asked = {**_settings(comparison, seed, label_cost, hour_cost), **(settings or {})}
     if whole is None:
-        notes.append("Without fits on the whole pilot, random's last level stands for them in the room for a gain.")
+        notes.append("Random's last level stands for what all labels would give in the room for a gain.")
+    if sections.reached_at_once(comparison):
+        notes.append(
+            f"How few random labels reach the target is not known (censored): the first {curves.labels[0]:g} do, and "
+            "fewer were not tried. So no share of labels saved and no label ratio are told."
+        )
     if comparison.replicates == 1:
         notes.append("One replicate has no spread: its bands in the figure of the curves have no width.")
     return FeasibilityReport(
@@ -147,9 +153,9 @@ def build_report(
         **sections.comparison_parts(comparison),
         **parts,
         winner=verdict.winner,
-        advice=advise(comparison, verdict.verdict, verdict.flags, verdict.winner),
+        advice=advise(comparison, verdict.verdict, verdict.flags, verdict.winner, costs=costs, mode=str(asked["mode"])),
         cost=None if costs is None else dataclasses.asdict(costs[chosen]),
-        settings={**_settings(comparison, seed, label_cost, hour_cost), **(settings or {})},
+        settings=asked,
         seeds={"seed": seed},
         versions={"python": platform.python_version(), **{name: version(name) for name in ("numpy", "scipy")}},
         notes=[*curves.notes, *notes],
@@ -205,8 +211,8 @@ def _costs(
 _SECONDS = ("seconds_fit", "seconds_query")
 
 
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _or_none(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
 
 
 def _design_parts(

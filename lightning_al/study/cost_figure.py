@@ -9,6 +9,7 @@ from lightning_al.study.drawing import (
     BLUE,
     GREEN,
     INK,
+    LEADER,
     PAPER,
     VERMILLION,
     Drawing,
@@ -22,9 +23,12 @@ from lightning_al.study.drawing import (
     whisker,
     whole_numbers,
 )
-from lightning_al.study.wording import estimate, number, shorter
+from lightning_al.study.wording import estimate, gain_label, number, shorter
 
 Report = Mapping[str, Any]
+
+_LINE = 0.17
+"""Inches from one name to the next."""
 
 
 def draw_cost(report: Report) -> Drawing | None:
@@ -48,7 +52,7 @@ def draw_cost(report: Report) -> Drawing | None:
     money = [each for each in sums if each[1] is not None]
     if not timed and not money:
         return None
-    heights = [2.7] * bool(timed) + [1.7] * bool(money)
+    heights = [max(2.7, 0.9 + _LINE * len(timed))] * bool(timed) + [1.7] * bool(money)
     figure, panels = canvas(sum(heights), heights)
     said = []
     if timed:
@@ -76,27 +80,42 @@ def _gain_against_time(axes: Any, report: Report, timed: list[dict[str, Any]]) -
     low, high = limits([0, *(end for each in timed for end in (each["delta"], *(each.get("ci") or ())))])
     axes.axhline(0, color=INK, linewidth=1.2)
     seconds = [each["seconds_query"] for each in timed]
-    axes.set_xlim(0, 1.25 * max(*seconds, 1e-3))
-    places = apart([each["delta"] for each in timed], 0.085 * (high - low))
-    for each, place in zip(timed, places, strict=True):
+    axes.set_xlim(0, 1.08 * max(*seconds, 1e-3))
+    axes.set_ylim(low, high)
+    for each in timed:
         color, marker = looks[each["name"]]
         bottom, top = each.get("ci") or (None, None)
         ends = [low if bottom is None else bottom, high if top is None else top]
         axes.plot([each["seconds_query"]] * 2, ends, color=color, linewidth=2)
         axes.plot(each["seconds_query"], each["delta"], marker=marker, color=color, markersize=8, markeredgecolor=PAPER)
+    name_axes(axes, "seconds a query takes", gain_label(report))
+    _name_points(axes, [(shorter(each["name"], 18), each["seconds_query"], each["delta"], looks[each["name"]][0])
+                        for each in timed])  # fmt: skip
+
+
+def _name_points(axes: Any, points: list[tuple[str, float, float, str]]) -> None:
+    """Writes names in a column right of a panel, each led to its point: none covers another, wherever points lie."""
+    names = [
         axes.annotate(
-            shorter(each["name"], 18),
-            (each["seconds_query"], each["delta"]),
-            xytext=(0.03 * axes.get_xlim()[1] + each["seconds_query"], place),
-            textcoords="data",
+            name,
+            (x, y),
+            xytext=(1.05, y),
+            textcoords=("axes fraction", "data"),
+            annotation_clip=False,
             size=9,
             va="center",
             color=INK,
             parse_math=False,
+            arrowprops={**LEADER, "color": color, "linewidth": 1, "alpha": 0.6},
         )
-    axes.set_ylim(low, high)
-    unit = report["metric"].get("unit") or ""
-    name_axes(axes, "seconds a query takes", "gain over random labels" + (f" ({unit})" if unit else ""))
+        for name, x, y, color in points
+    ]
+    axes.get_figure().draw_without_rendering()  # only then is known how high the panel is
+    low, high = axes.get_ylim()
+    an_inch = (high - low) / (axes.get_position().height * axes.get_figure().get_figheight())
+    places = apart([y for _, _, y, _ in points], _LINE * an_inch, (low, high))
+    for name, place in zip(names, places, strict=True):
+        name.set_y(place)
 
 
 def _money(axes: Any, money: list[tuple[str, Any, Any, str]]) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lightning_al.study.reading import Table, in_order, name_of, numbers, read_table, require_columns, rows_of
+from lightning_al.study.reading import Table, in_order, name_of, numbers, parts_of, read_table, require_columns, rows_of
 from lightning_al.study.types import FloatArray
 
 CONTROL = "random"
@@ -24,6 +25,9 @@ HIGHER_IS_BETTER = {
 
 ROUNDING = 1e-9
 """Points below which two numbers are equal: they differ by the order of a sum."""
+
+ENOUGH = 6
+"""Replicates that an exact test needs: `room.LEAST_REPLICATES`, which cannot be imported by what it builds on."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ def read_curves(
 ) -> Curves:
     """Read curves that can be compared: complete replicates on common label counts.
 
-    A row without a finite metric is left out, rows of the same arm, replicate and count are averaged, and a row that
-    names no arm belongs to all of them. Replicates that lack an arm are dropped. The common counts are all counts in
-    the range that every curve kept spans; values in between are linearly interpolated, nothing is extrapolated. A run
-    that ended early would shorten the range for all: the range and the replicates kept are those with the largest
-    product of their number and the range's length.
+    A row without a finite metric is left out, and rows of the same arm, replicate and count are averaged. Replicates
+    that lack an arm are dropped. The common counts are all counts in the range that every curve kept spans; values in
+    between are linearly interpolated, nothing is extrapolated. A run that ended early would shorten the range for all.
+    So of the ranges that start where some replicate starts and end where some ends, and of the replicates that span
+    them, those with at least 6 replicates go first, as fewer allow no exact test; then the largest product of the
+    number of replicates and the range's length; then the longer range. Notes say what was dropped or cut, and which
+    runs are the cause.
 
     Args:
         source: A table of fits (see `lightning_al.study.reading.read_table`) with the columns ``arm``, ``replicate``,
@@ -84,8 +90,8 @@ def read_curves(
         The curves.
 
     Raises:
-        ValueError: A column or the control arm is missing, there is nothing to compare it with, a count is no number
-            or negative, or no two replicates' curves can be put side by side.
+        ValueError: A column or the control arm is missing, there is nothing to compare it with, a fit names no arm, a
+            count is no number or negative, or no replicate's curves can be put side by side.
 
     Examples:
         >>> rows = [("random", 10, 0.5), ("random", 30, 0.7), ("Margin", 10, 0.5), ("Margin", 20, 0.7),
@@ -100,15 +106,14 @@ def read_curves(
     if metric not in table and metric.rpartition(".")[2] in table:  # a class path, whose column has the class's name
         metric = metric.rpartition(".")[2]
     require_columns(table, ["arm", "replicate", "labels", metric])
+    _require_arms(table, metric)
     rows = rows_of(table, "simulation")
     scale = scale_of(table, metric) if scale is None else scale
     runs, left_out = _runs(rows, metric, sign * scale)
     arms = _arms(rows, runs)
     replicates, dropped = _complete(runs, arms)
     first, last, kept = _common_range(runs, arms, replicates)
-    short = [replicate for replicate in replicates if replicate not in kept]
-    if short:
-        dropped.append(f"Replicates {_listed(short)} do not span {first:g} to {last:g} labels and were dropped.")
+    dropped += _cut(runs, arms, replicates, kept, first, last)
     counts = {count for arm in arms for replicate in kept for count in runs[arm][replicate]}
     labels = np.array(sorted(count for count in counts if first <= count <= last))
     values = {arm: np.array([_interpolated(runs[arm][replicate], labels) for replicate in kept]) for arm in arms}
@@ -188,6 +193,9 @@ def scale_of(table: Table, metric: str) -> float:
     return 100.0 if values.min() >= -1e-6 and values.max() <= 1 + 1e-6 else 1.0
 
 
+MOST_TOLD = 4
+"""Causes that a note names."""
+
 Runs = dict[str, dict[str, dict[float, float]]]
 """Value by arm, replicate and label count."""
 
@@ -201,21 +209,32 @@ def _runs(rows: Table, metric: str, factor: float) -> tuple[Runs, list[str]]:
             f"{rows['arm'][wrong]!r}, replicate {rows['replicate'][wrong]!r}."
         )
     found: dict[tuple[str, str, float], list[float]] = defaultdict(list)
-    arms = _named(rows)
     for arm, replicate, count, value in zip(rows["arm"], rows["replicate"], labels, values, strict=True):
-        for each in [_arm_name(arm)] if _arm_name(arm) else arms:  # the first fit of a replicate may be everyone's
-            if np.isfinite(value):
-                found[each, name_of(replicate), float(count)].append(float(value))
+        if np.isfinite(value):
+            found[_arm_name(arm), name_of(replicate), float(count)].append(float(value))
     runs: Runs = defaultdict(lambda: defaultdict(dict))
     for (arm, replicate, count), same in found.items():
         runs[arm][replicate][count] = float(np.mean(same))
     notes = []
-    if not np.isfinite(values).all():
-        notes.append(f"{int((~np.isfinite(values)).sum())} rows without a finite {metric} were left out.")
-    doubled = sum(len(same) > 1 for same in found.values())
+    empty, doubled = int((~np.isfinite(values)).sum()), sum(len(same) > 1 for same in found.values())
+    if empty:
+        what, were = ("rows", "were") if empty > 1 else ("row", "was")
+        notes.append(f"{empty} {what} without a finite {metric} {were} left out.")
     if doubled:
-        notes.append(f"{doubled} label counts of a run had several rows, which were averaged.")
+        notes.append(f"{doubled} label count{'s' * (doubled > 1)} of a run had several rows, which were averaged.")
     return runs, notes
+
+
+def _require_arms(table: Table, metric: str) -> None:
+    """Refuse a fit that names no arm: counted to all of them, it would draw every curve to its value."""
+    counts, values = numbers(table, "labels"), numbers(table, metric)
+    for row, (arm, part) in enumerate(zip(table["arm"], parts_of(table), strict=True)):
+        if part == "simulation" and np.isfinite(values[row]) and not name_of(arm):
+            raise ValueError(
+                f"Expected every fit to name its arm, but row {row + 1} below the header (replicate "
+                f"{name_of(table['replicate'][row])!r}, {counts[row]:g} labels) has an empty `arm`. Write {CONTROL!r} "
+                "or the strategy's name there; a fit that several arms share takes a row for each of them."
+            )
 
 
 def _arm_name(value: Any) -> str:
@@ -257,20 +276,61 @@ def _complete(runs: Runs, arms: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _common_range(runs: Runs, arms: Sequence[str], replicates: list[str]) -> tuple[float, float, list[str]]:
-    starts = {replicate: max(min(runs[arm][replicate]) for arm in arms) for replicate in replicates}
-    ends = {replicate: min(max(runs[arm][replicate]) for arm in arms) for replicate in replicates}
+    starts = np.array([max(min(runs[arm][replicate]) for arm in arms) for replicate in replicates])
+    ends = np.array([min(max(runs[arm][replicate]) for arm in arms) for replicate in replicates])
 
-    def spanning(first: float, last: float) -> list[str]:
-        return [replicate for replicate in replicates if starts[replicate] <= first and ends[replicate] >= last]
+    def spanning(first: float, last: float) -> npt.NDArray[np.intp]:
+        return np.flatnonzero((starts <= first) & (ends >= last))
 
-    ranges = [(first, last) for first in {*starts.values()} for last in {*ends.values()} if first < last]
+    def worth(pair: tuple[float, float]) -> tuple[bool, float, float]:
+        kept, length = len(spanning(*pair)), pair[1] - pair[0]
+        return kept >= ENOUGH, kept * length, length
+
+    pairs = [(first, last) for first in np.unique(starts).tolist() for last in np.unique(ends).tolist() if first < last]
+    ranges = [pair for pair in pairs if len(spanning(*pair))]
     if not ranges:
         raise ValueError(
             "Expected the arms to share a range of label counts, but no replicate has two counts that every arm "
-            f"spans: the first and last are {[(starts[name], ends[name]) for name in replicates]}."
+            f"spans: the first and last are {[*zip(starts.tolist(), ends.tolist(), strict=True)]}."
         )
-    first, last = max(sorted(ranges), key=lambda pair: len(spanning(*pair)) * (pair[1] - pair[0]))
-    return first, last, spanning(first, last)
+    first, last = max(ranges, key=worth)
+    return first, last, [replicates[row] for row in spanning(first, last)]
+
+
+def _cut(
+    runs: Runs, arms: Sequence[str], replicates: Sequence[str], kept: Sequence[str], first: float, last: float
+) -> list[str]:
+    """Say which replicates the common range cost, how much of the others' curves, and which runs are the cause."""
+    notes = []
+    short = [replicate for replicate in replicates if replicate not in kept]
+    if short:
+        late = [(arm, r) for arm in arms for r in short if min(runs[arm][r]) > first]
+        early = [(arm, r) for arm in arms for r in short if max(runs[arm][r]) < last]
+        verbs = ("do", "were") if len(short) > 1 else ("does", "was")
+        notes.append(
+            f"Replicate{'s' * (len(short) > 1)} {_listed(short)} {verbs[0]} not span {first:g} to {last:g} labels and "
+            f"{verbs[1]} dropped: {_ends(runs, late, early)}."
+        )
+    low = min(min(runs[arm][r]) for arm in arms for r in kept)
+    high = max(max(runs[arm][r]) for arm in arms for r in kept)
+    if low < first or last < high:
+        late = [(arm, r) for arm in arms for r in kept if low < first == min(runs[arm][r])]
+        early = [(arm, r) for arm in arms for r in kept if high > last == max(runs[arm][r])]
+        notes.append(
+            f"The curves are compared from {first:g} to {last:g} labels only, though some go from {low:g} to {high:g}: "
+            f"{_ends(runs, late, early)}."
+        )
+    return notes
+
+
+def _ends(runs: Runs, late: Sequence[tuple[str, str]], early: Sequence[tuple[str, str]]) -> str:
+    """Name the runs that start late or end early, those of an arm at the same count together."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for verb, end, found in (("starts", min, late), ("ends", max, early)):
+        for arm, replicate in found:
+            groups[f"{arm} {verb} at {end(runs[arm][replicate]):g}"].append(replicate)
+    told = [f"{what} in replicate{'s' * (len(names) > 1)} {_listed(names)}" for what, names in groups.items()]
+    return "; ".join(told[:MOST_TOLD]) + (f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else "")
 
 
 def _interpolated(run: Mapping[float, float], labels: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,8 @@ from lightning_al.study.types import IntArray, Task
 
 CONTROL = "random"
 """The arm that every other is compared with."""
+
+_CONFIRMING = 1 << 31
 
 _PARTS = {"design": 1, "start": 2, "simulation": 3, "pilot": 4, "initial": 5}
 
@@ -153,6 +155,18 @@ class Design:
             for replicate in range(self.replicates)
             for group in groups
         ]
+
+    def confirming(self, arm: str) -> Design:
+        """The plan by which the full model confirms a proxy: one arm, and draws of its own.
+
+        Its seed is this one's plus 2^31, modulo 2^32: the arm was chosen for its gain under the proxy's initial sets
+        and seeds, and would bring the luck of that choice along into a comparison that shared them.
+
+        Example:
+            >>> Design(200, 10, 5, 2, 6, 2, (0.5, 1.0), 3, ("Margin", "BADGE"), seed=4).confirming("BADGE").seed
+            2147483652
+        """
+        return replace(self, arms=(arm,), seed=(self.seed + _CONFIRMING) % (1 << 32))
 
     @staticmethod
     def design_key(fraction: float, bucket: int, seed: int) -> str:

@@ -17,15 +17,16 @@ from lightning_al.study.wording import decimals, estimate, shorter
 INK, MUTED, GRID, PAPER = "#222222", "#5f5f5f", "#dddddd", "#ffffff"
 GREY = "#7a7a7a"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
-ARMS = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY), "sD^vPX", strict=True))
-"""Colour and marker of each arm besides the control."""
+ARMS = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY) * 2, "sD^vPXpdhH*8", strict=True))
+"""Colour and marker of each arm besides the control: twelve that differ in one of the two."""
 
 WIDTH = 4.8
 """Inches: at this width, letters are still readable when the figure fills a phone's screen."""
 
 CONTROL = "random"
 
-_LEADER = {"arrowstyle": "-", "linewidth": 2, "shrinkA": 2, "shrinkB": 0, "relpos": (0, 0.5)}
+LEADER = {"arrowstyle": "-", "linewidth": 2, "shrinkA": 2, "shrinkB": 0, "relpos": (0, 0.5)}
+"""The line from a name to what it names."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def name_levels(axes: Any, levels: Sequence[tuple[str, float, str]]) -> None:
     """
     low, high = axes.get_ylim()
     inches = axes.get_figure().get_figheight() - 0.8  # of the panel, about
-    places = apart([level for _, level, _ in levels], 0.17 / inches * (high - low))
+    lines = max((name.count("\n") + 1 for name, _, _ in levels), default=1)
+    places = apart([level for _, level, _ in levels], 0.17 * lines / inches * (high - low))
     for (name, level, color), place in zip(levels, places, strict=True):
         axes.annotate(
             name,
@@ -161,7 +163,7 @@ def name_levels(axes: Any, levels: Sequence[tuple[str, float, str]]) -> None:
             va="center",
             color=INK,
             parse_math=False,
-            arrowprops={**_LEADER, "color": color},
+            arrowprops={**LEADER, "color": color},
         )
 
 
@@ -185,7 +187,7 @@ def limits(values: Sequence[float | None], margin: float = 0.08) -> tuple[float,
     return low - space, high + space
 
 
-def apart(positions: Sequence[float], gap: float) -> list[float]:
+def apart(positions: Sequence[float], gap: float, ends: tuple[float, float] | None = None) -> list[float]:
     """Moves labels as little as possible so that none covers another.
 
     The positions in order, less their rank times the gap, may not fall: an isotonic regression finds the nearest.
@@ -193,13 +195,14 @@ def apart(positions: Sequence[float], gap: float) -> list[float]:
     Args:
         positions: Where they would stand.
         gap: The least distance between two.
+        ends: Between which they stand, where there is room for all of them.
 
     Returns:
         Where they stand, in the order given.
 
     Examples:
-        >>> apart([1.0, 5.0, 1.0], 2.0)
-        [0.0, 5.0, 2.0]
+        >>> apart([1.0, 5.0, 1.0], 2.0), apart([1.0, 5.0, 1.0], 2.0, (0.5, 6.0))
+        ([0.0, 5.0, 2.0], [0.5, 5.0, 2.5])
     """
     import numpy as np
     from sklearn.isotonic import isotonic_regression
@@ -207,7 +210,9 @@ def apart(positions: Sequence[float], gap: float) -> list[float]:
     order = np.argsort(positions, kind="stable")
     ranks = gap * np.arange(len(order))
     moved = np.empty(len(order))
-    moved[order] = isotonic_regression(np.asarray(positions, dtype=float)[order] - ranks) + ranks
+    low, high = (None, None) if ends is None else (ends[0], max(ends[0], ends[1] - gap * (len(order) - 1)))
+    wanted = np.asarray(positions, dtype=float)[order] - ranks
+    moved[order] = isotonic_regression(wanted, y_min=low, y_max=high) + ranks
     return [float(each) for each in moved]
 
 

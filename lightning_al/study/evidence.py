@@ -22,6 +22,9 @@ from lightning_al.study.report import FeasibilityReport
 from lightning_al.study.table import picks_of, rows_of, write_rows
 from lightning_al.study.types import Observation
 
+OF_THE_DATA = ("spam_suspected",)
+"""The flags that a proxy raises of the data themselves; all others speak of its heads or of its comparison."""
+
 _PACKAGES = ("lightning-al", "lightning", "torch", "torchmetrics", "scikit-learn")
 
 Preview = Callable[[int], Any]
@@ -124,16 +127,19 @@ def confirmed(report: FeasibilityReport, full: FeasibilityReport) -> Feasibility
         full: Of random and the proxy's best arm, with the full model.
 
     Returns:
-        The proxy's report with the full model's verdict, and its comparison as ``confirm``.
+        The proxy's report with the full model's verdict, and its comparison as ``confirm``, with what failed in it and
+        what there is to note of it. Of the proxy's flags those of the data stay.
     """
     kept = ("verdict", "headline", "reasons", "flags", "strategies", "replicates", "exploratory", "required_R")
-    more = ("target", "room", "curves", "cost", "failures", "seconds", "advice")
+    more = ("winner", "target", "room", "curves", "cost", "failures", "notes", "seconds", "seeds", "advice")
     report.confirm = {name: getattr(full, name) for name in (*kept, *more)}
     before = report.verdict.replace("_", " ")
     report.reasons = [*full.reasons, f"The proxy's linear heads had said {before}: {report.headline}"]
-    report.flags = list(dict.fromkeys([*full.flags, *report.flags]))
+    of_the_data = [flag for flag in report.flags if flag in OF_THE_DATA]
+    report.flags = list(dict.fromkeys([*full.flags, *of_the_data]))
     report.verdict, report.headline, report.advice = full.verdict, full.headline, full.advice
-    report.required_R = full.required_R
+    report.required_R, report.winner = full.required_R, full.winner
+    report.seeds = {**report.seeds, "confirm": full.seeds.get("seed")}
     return report
 
 

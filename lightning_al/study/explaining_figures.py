@@ -133,7 +133,8 @@ def draw_learning_curve(report: Report) -> Drawing | None:
         "What more random labels give",
         f"{metric_label(report)} by labels: {'; '.join(said)}.",
         "Dots are measured (whiskers: 95 % over buckets and seeds) and the band is the fitted curve; a curve that "
-        "still improves at its right end says that more labels pay, whoever chooses them.",
+        "still improves at its right end says that more labels pay, whoever chooses them."
+        + (" The headroom is what the whole pilot gains over the first labels." if headroom else ""),
     )
 
 
@@ -215,7 +216,7 @@ def draw_article(report: Report, metric: str) -> Drawing:
     """
     part = report["legacy"]["metrics"][metric]
     figure, (axes,) = canvas(3.0)
-    said, digits = [], decimals(report)[1]
+    said, digits = [], 1  # the article's metrics are told in points, whatever decides here
     for place, (fraction, values) in enumerate(zip(part["fractions"], part["values"], strict=True)):
         seen = [value for value in values if value is not None]
         if not seen:
@@ -237,7 +238,7 @@ def draw_article(report: Report, metric: str) -> Drawing:
     axes.set_xlim(-0.5, len(part["fractions"]) - 0.5)
     axes.set_xticks(range(len(part["fractions"])), [f"{100 * fraction:.0f} %" for fraction in part["fractions"]])
     axes.grid(visible=False, axis="x")
-    name_axes(axes, "share of each bucket that was labeled", words(metric))
+    name_axes(axes, "share of each bucket that was labeled", f"{words(metric)} (points)")
     fires = "holds" if part.get("rule") else "does not hold"
     return Drawing(
         figure,

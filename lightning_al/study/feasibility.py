@@ -8,23 +8,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from lightning_al.callback import ActiveLearning
 from lightning_al.dataset import training_dataset
-from lightning_al.exceptions import ActiveLearningError
 from lightning_al.scoring import OutputKind
 from lightning_al.strategies.base import QueryStrategy
 from lightning_al.study import settings
 from lightning_al.study.cell_store import CellStore, Failure
-from lightning_al.study.cells import Work
+from lightning_al.study.cells import Cell, Work
 from lightning_al.study.design import Design, sizes, slug
 from lightning_al.study.evidence import cells_of, conclude, confirmed, notes_on
 from lightning_al.study.full import FullFitter
+from lightning_al.study.full_trainer import plain_trainer
 from lightning_al.study.kept_embeddings import proxy_of
 from lightning_al.study.metrics import metric_name
 from lightning_al.study.overlap import refuse_shared, warn_of_copies
@@ -32,7 +32,7 @@ from lightning_al.study.plan import Plan, fits_left, plan_of
 from lightning_al.study.progress import progress
 from lightning_al.study.report import FeasibilityReport
 from lightning_al.study.runners import LocalRunner, Runner
-from lightning_al.study.subject import description_of, weights_digest
+from lightning_al.study.subject import backbone_name, description_of, weights_digest
 from lightning_al.study.types import Fitter, Task
 
 
@@ -120,8 +120,8 @@ class FeasibilityStudy:
             raise ValueError("`workers` is for the default runner; give your own runner the number instead.")
         if runner is not None and not isinstance(runner, Runner):
             raise ValueError(f"Expected `runner` to be a Runner, LocalRunner() for example, but got {runner!r}.")
-        if outputs is not None and outputs not in get_args(OutputKind):
-            raise ValueError(f"Expected `outputs` to be one of {', '.join(get_args(OutputKind))}, but got {outputs!r}.")
+        if outputs is not None:
+            settings.check_one_distribution(outputs)
         if not isinstance(output, (str, Path)):
             raise ValueError(f"Expected `output` to be the path of a folder, but got {output!r}.")
         self.strategies = settings.named_strategies(strategies)
@@ -180,13 +180,21 @@ class FeasibilityStudy:
         Raises:
             ActiveLearningError: The model, the data or the trainer do not fit a study, ``output`` holds another study,
                 or too many fits failed.
+            KeyboardInterrupt: On Ctrl-C, with what to do to go on.
             ValueError: An argument, or a size, does not fit the pilot.
         """
-        subject = self._subject(model, datamodule, trainer)
+        try:
+            return self._run(self._subject(model, datamodule, trainer))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Interrupted. Run the same again to go on: the fits that are finished are kept in {self.output}."
+            ) from None
+
+    def _run(self, subject: FullFitter) -> FeasibilityReport:
         design = self._design(subject)
         began = time.monotonic()
-        shared = warn_of_copies(subject.data)
         with CellStore(self.output).opened(self._decides(subject, design)) as store:
+            shared = warn_of_copies(subject.contents, store.folder)
             fitter = self._fitter(subject, store)
             if self.mode == "full" and not store.keys():
                 self._say_time(design, fitter)
@@ -210,6 +218,8 @@ class FeasibilityStudy:
     ) -> Plan:
         """Tell what `run` would do, and after one timed fit, how long it would take; nothing is written.
 
+        Of a study that was begun in ``output``, it is told what is left of it.
+
         Args:
             model: As for `run`.
             datamodule: As for `run`.
@@ -217,10 +227,19 @@ class FeasibilityStudy:
 
         Returns:
             The plan; printed, it is a table.
+
+        Raises:
+            ActiveLearningError: As `run`.
+            ValueError: As `run`.
         """
         subject = self._subject(model, datamodule, trainer)
         design = self._design(subject)
-        return plan_of(design, self.mode, self.runner.side_by_side, self._fitter(subject, None), self.strategies)
+        store, finished = CellStore(self.output), list[Cell]()
+        if store.keys():
+            with store.opened(self._decides(subject, design)):
+                finished = cells_of(store, design)
+        fitter = self._fitter(subject, None)
+        return plan_of(design, self.mode, self.runner.side_by_side, fitter, self.strategies, finished)
 
     # -- what is studied
     def _subject(self, model: Any, datamodule: LightningDataModule, trainer: Any) -> FullFitter:
@@ -230,7 +249,7 @@ class FeasibilityStudy:
                     "Expected `trainer` for fits of the whole model, but got None: pass a Trainer(max_epochs=...) that "
                     "was not used, with the callbacks that your fits have."
                 )
-            trainer = _plain_trainer
+            trainer = plain_trainer
         made = trainer() if callable(trainer) else trainer  # another kind is refused by the fitter
         own = next((each for each in getattr(made, "callbacks", []) if isinstance(each, ActiveLearning)), None)
         subject = FullFitter(
@@ -267,7 +286,7 @@ class FeasibilityStudy:
             "mode": self.mode,
             "outputs": subject.outputs,
             "embedding_layer": subject.embedding_layer,
-            "backbone": self._backbone,
+            "backbone": backbone_name(self.backbone),
             "backbone_weights": weights_digest(self.backbone) if isinstance(self.backbone, nn.Module) else None,
             # an address in a repr differs in each process
             "strategies": {arm: re.sub(r" at 0x\w+", "", repr(each)) for arm, each in self.strategies.items()},
@@ -281,15 +300,6 @@ class FeasibilityStudy:
             "seed": design.seed,
             "subject": subject.identity,
         }
-
-    @property
-    def _backbone(self) -> str | None:
-        """The name of what embeds in the model's place."""
-        given = self.backbone
-        if given is None or isinstance(given, str):
-            return given
-        named: Any = given if hasattr(given, "__qualname__") else type(given)
-        return str(named.__qualname__)
 
     def _fitter(self, subject: FullFitter, store: CellStore | None) -> Fitter:
         if self.mode == "full":
@@ -307,10 +317,10 @@ class FeasibilityStudy:
             else:
                 rank_zero_info(f"{plan}\n{plan.hint}".rstrip())
                 return
-        raise ActiveLearningError(
-            "Two trial fits failed, so the study was not begun; a dry run makes one and shows where. "
-            f"{type(failed).__name__}: {failed}"
-        ) from failed
+        rank_zero_warn(
+            "Two trial fits failed, so how long the study takes is not known. It goes on: a fit that fails is tried "
+            f"once more and then left out. A dry run shows where it fails. {type(failed).__name__}: {failed}"
+        )
 
     def _make(self, store: CellStore, work: Work, tasks: Sequence[Task], title: str = "Study") -> list[Failure]:
         left = fits_left(work.design, tasks, cells_of(store, work.design))
@@ -320,7 +330,7 @@ class FeasibilityStudy:
     def _confirm(self, report: FeasibilityReport, design: Design, subject: FullFitter) -> FeasibilityReport:
         """Random and the proxy's best arm, with the full model."""
         best = report.winner or max(report.strategies, key=lambda arm: (arm["delta"], arm["name"]))["name"]
-        deciding = replace(design, arms=(best,))
+        deciding = design.confirming(best)
         tasks = [task for task in deciding.tasks(batched=False) if task.part != "design"]
         settings_of_full = {**self._decides(subject, deciding), "mode": "full", "backbone": None, "confirms": best}
         with CellStore(self.output / "confirm" / slug(best)).opened(settings_of_full) as store:
@@ -352,7 +362,7 @@ class FeasibilityStudy:
             hour_cost=self.hour_cost,
             settings={
                 "mode": mode,
-                "backbone": self._backbone,
+                "backbone": backbone_name(self.backbone),
                 "buckets": design.buckets,
                 "fractions": list(design.fractions),
                 "seeds": design.seeds,
@@ -362,7 +372,3 @@ class FeasibilityStudy:
         report.data = description_of(subject.data)
         report.notes += notes_on(mode, own_weights=subject.model_is_factory)
         return report
-
-
-def _plain_trainer() -> Trainer:
-    return Trainer(devices=1, logger=False, enable_checkpointing=False, max_epochs=1)

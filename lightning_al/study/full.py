@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_al.embeddings import find_layer
-from lightning_al.querying import COLLECTED
+from lightning_al.querying import check_readable
 from lightning_al.rounds import is_lightning_trainer
 from lightning_al.scoring import OutputKind
 from lightning_al.strategies.base import QueryStrategy
@@ -21,7 +23,9 @@ from lightning_al.study.full_cell import CellFit
 from lightning_al.study.full_data import PilotData, class_indices
 from lightning_al.study.full_trainer import Unheard, check_study_trainer, collected, quiet, quiet_trainer, run
 from lightning_al.study.metrics import StudyMetrics
+from lightning_al.study.overlap import Contents
 from lightning_al.study.seeding import seeded
+from lightning_al.study.settings import check_one_distribution
 from lightning_al.study.subject import identity_of
 from lightning_al.study.types import Fit, Request
 
@@ -74,8 +78,7 @@ class FullFitter:
                 "Expected `trainer` to be a lightning.pytorch.Trainer or a function that makes one, but got a "
                 f"{type(trainer).__module__}.{type(trainer).__name__}."
             )
-        if outputs not in get_args(OutputKind):
-            raise ValueError(f"Expected `outputs` to be one of {', '.join(get_args(OutputKind))}, but got {outputs!r}.")
+        check_one_distribution(outputs)
         self.model, self.datamodule, self.trainer, self.metrics = model, datamodule, trainer, metrics
         self.outputs, self.embedding_layer = outputs, embedding_layer
         self._data = PilotData(datamodule)
@@ -83,7 +86,9 @@ class FullFitter:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what another process sets up by itself."""
-        return {**self.__dict__, "_data": PilotData(self.datamodule), "_ready": False, "_rehearsed": False}
+        state = {**self.__dict__, "_data": PilotData(self.datamodule), "_ready": False, "_rehearsed": False}
+        state.pop("contents", None)
+        return state
 
     @property
     def model_is_factory(self) -> bool:
@@ -95,10 +100,15 @@ class FullFitter:
         """The data, set up."""
         return self._set_up()
 
-    @property
+    @cached_property
+    def contents(self) -> Contents:
+        """The samples of pilot and test set, each of which is read once."""
+        return Contents(self.data.plain_samples, self.data.test_set)
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What decides the fits, as far as it can be seen."""
-        return identity_of(self._new_model(0), self._new_trainer(), self.data)
+        return identity_of(self._new_model(0), self._new_trainer(), self.data, self.contents)
 
     @property
     def test_split(self) -> str:
@@ -107,13 +117,13 @@ class FullFitter:
 
     @property
     def test_used_for_selection(self) -> bool:
-        """Whether the test set is the validation set, and a callback chooses by it when to stop or what to keep."""
+        """Whether the test set is the validation set, and a callback or a learning rate schedule goes by it."""
         if self.test_split == "test":
             return False
         model, trainer = self._new_model(0), self._new_trainer()
         brought = model.configure_callbacks()
         callbacks = [*trainer.callbacks, *(brought if isinstance(brought, Sequence) else [brought])]
-        monitors = [getattr(callback, "monitor", None) for callback in callbacks]
+        monitors = [*(getattr(callback, "monitor", None) for callback in callbacks), *schedule_monitors(model)]
         return any(monitor and not str(monitor).startswith("train") for monitor in monitors)
 
     def check(self, strategies: Iterable[QueryStrategy], fewest: int = 1) -> None:
@@ -129,12 +139,7 @@ class FullFitter:
             ValueError: The targets are no class indices.
         """
         for strategy in strategies:
-            missing = (strategy.needs.pool | strategy.needs.labeled) - COLLECTED | strategy.needs.target
-            if missing:
-                raise MisconfigurationException(
-                    f"{strategy.name} needs {sorted(missing)}, which a study does not collect: it has "
-                    f"{', '.join(sorted(COLLECTED))} of the pool and of the labeled samples."
-                )
+            check_readable(strategy, self.outputs)
         check_study_trainer(self._new_trainer())
         model = self._new_model(0)
         check_separate(model, self._new_model(0))
@@ -234,6 +239,28 @@ def check_classes(batches: Iterable[Any]) -> None:
     raise ValueError(
         f"Every training sample is of class {seen.pop() if seen else None}: there is nothing to tell apart."
     )
+
+
+def schedule_monitors(model: LightningModule) -> list[str]:
+    """What the model's learning rate schedules go by, ReduceLROnPlateau's ``monitor`` say.
+
+    None where the model cannot make its optimizers outside of a fit.
+    """
+    try:
+        waiting = [model.configure_optimizers()]
+    except Exception:  # of the user's code: a schedule that asks the trainer for the number of steps, say
+        return []
+    found = []
+    while waiting:
+        part: Any = waiting.pop()
+        if isinstance(part, (list, tuple)):
+            waiting.extend(part)
+        elif isinstance(part, Mapping):
+            schedule = part.get("scheduler", part.get("lr_scheduler"))
+            if "monitor" in part and (isinstance(schedule, ReduceLROnPlateau) or part.get("reduce_on_plateau")):
+                found.append(str(part["monitor"]))
+            waiting.append(part.get("lr_scheduler"))
+    return found
 
 
 def check_separate(model: LightningModule, other: LightningModule) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from lightning_al.checkpoints import best_checkpoint, load_weights
 from lightning_al.querying import Querying
@@ -116,7 +117,7 @@ class CellFit(Callback):
             load_weights(trainer, best)
         metrics = self.metrics.compute(*self._predict(trainer))
         seconds_predict = time.perf_counter() - began
-        picked, seconds_query = self._query(trainer)
+        picked, seconds_query, states = self._query(trainer)
         self.fit = Fit(
             metrics=metrics,
             picked=picked,
@@ -125,6 +126,7 @@ class CellFit(Callback):
             seconds_query=seconds_query,
             peak_memory_mb=peak_memory_mb(pl_module.device),
             observation=self._observe(trainer) if self.request.observe else None,
+            states=states,
         )
 
     # -- after the fit
@@ -141,20 +143,24 @@ class CellFit(Callback):
         return torch.cat(probs), torch.cat(targets)
 
     def _querying(self, trainer: Trainer) -> SharedQuerying:
-        needs = [strategy.needs.pool | strategy.needs.labeled for strategy in self.request.queries.values()]
+        each = [strategy.needs for strategy in self.request.queries.values()]
+        needs = [(needs.pool | needs.labeled | needs.target) - {"targets"} for needs in each]
         return SharedQuerying(trainer, self.data, self.outputs, self.embedding_layer, self.request.seed, needs)
 
-    def _query(self, trainer: Trainer) -> tuple[dict[str, list[int]], dict[str, float]]:
-        picked, seconds = {}, {}
+    def _query(self, trainer: Trainer) -> tuple[dict[str, list[int]], dict[str, float], dict[str, dict[str, Any]]]:
+        """What each arm asks for, the seconds it took, and what its strategy remembers of it."""
+        picked, seconds, states = {}, {}, {}
         querying = self._querying(trainer)
         size = min(self.request.query_size, self.data.pool.num_unlabeled)
         for arm, strategy in self.request.queries.items():
             began, querying.borrowed = time.perf_counter(), 0.0
-            # A copy: what a strategy remembers must not reach the next request.
-            query = querying.pick(copy.deepcopy(strategy), 0, size) if size else None
+            asked = copy.deepcopy(strategy)  # what it remembers goes on where the request's sender says so alone
+            query = querying.pick(asked, 0, size) if size else None
             picked[arm] = [] if query is None else query.dataset_indices.tolist()
             seconds[arm] = time.perf_counter() - began + querying.borrowed
-        return picked, seconds
+            if state := asked.state_dict():
+                states[arm] = state
+        return picked, seconds, states
 
     # -- the whole pilot
     def _score(self, trainer: Trainer, needs: frozenset[str]) -> tuple[Scored, Tensor]:
@@ -234,7 +240,11 @@ class SharedQuerying(Querying):
         round: int,
         title: str,
         look: Callable[[Any], None] = lambda returned: None,
+        dataset: Dataset[Any] | None = None,
+        sharded: bool = False,
     ) -> Scored:
+        if dataset is not None:
+            return super()._score(strategy, indices, needs, round, title, look, dataset)
         if not needs - {"dataset_indices"}:
             return super()._score(strategy, indices, needs, round, title, look)
         key = indices.long().numpy().tobytes()

@@ -23,6 +23,11 @@ from lightning_al.rounds import is_lightning_trainer
 _UNSEEN = (ActiveLearning, ProgressBar, ModelSummary)
 
 
+def plain_trainer() -> Trainer:
+    """A Trainer for who has none to give: a proxy's embeddings need no more."""
+    return Trainer(devices=1, logger=False, enable_checkpointing=False, max_epochs=1)
+
+
 def quiet_trainer(given: Trainer | Callable[[], Trainer]) -> Any:
     """A new Trainer with the user's settings that shows nothing, and that keeps checkpoints it chooses among only.
 

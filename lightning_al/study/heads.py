@@ -108,8 +108,13 @@ def predict(embeddings: Tensor, head: Tensor) -> Tensor:
     Returns:
         Probabilities ``(N, C)``, of the head's type.
     """
+    return predict_logits(embeddings, head).softmax(dim=1)
+
+
+def predict_logits(embeddings: Tensor, head: Tensor) -> Tensor:
+    """The logits ``(N, C)`` that a head gives; see `predict`."""
     with full_precision(head.device):
-        return torch.addmm(head[-1], embeddings.to(head.dtype), head[:-1]).softmax(dim=1)
+        return torch.addmm(head[-1], embeddings.to(head.dtype), head[:-1])
 
 
 def check_l2(l2: float) -> float:

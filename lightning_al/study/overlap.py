@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import Subset
 
-from lightning_al.study.full_data import PilotData
+from lightning_al import durable
 from lightning_al.study.types import FloatArray
 
 _MOST = 20_000
-"""Samples of each set that are read: enough to find a copied split, and minutes at most where they are photos."""
+"""Samples of each set that are compared, once a study: enough to find a copied split, and minutes for photos."""
+
+_MOST_HASHED = 5_000
+"""Samples of each set by which a study is known again, at each start."""
 
 _TARGETS = {"label", "labels", "target", "targets", "y"}
 
@@ -48,43 +53,92 @@ def refuse_shared(pilot: Any, test: Any) -> None:
         )
 
 
-def identical_samples(pilot: Any, test: Any) -> tuple[int, int]:
-    """Count the test samples whose inputs are those of a pilot sample, byte by byte.
+class Samples:
+    """The samples of a dataset as hashes; each is read once, whoever asks for it.
 
     Args:
-        pilot: The pilot without augmentation, map-style.
-        test: The test set; anything that is not map-style is not read.
-
-    Returns:
-        How many, and how many were compared; the first 20,000 at most of either set.
+        dataset: The dataset. One that is not map-style has no samples.
     """
-    known, compared = set(digests(pilot)), digests(test)
-    return sum(digest in known for digest in compared), len(compared)
+
+    def __init__(self, dataset: Any) -> None:
+        readable = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        self.dataset: Any = dataset if readable else None
+        self._known: dict[int, tuple[bytes, bytes]] = {}
+
+    def spread(self, most: int) -> list[int]:
+        """Positions evenly over the dataset, the first and the last among them; all where it has no more."""
+        size = 0 if self.dataset is None else len(self.dataset)
+        return list(range(size)) if size <= most else [i * (size - 1) // (most - 1) for i in range(most)]
+
+    def inputs(self, positions: Sequence[int]) -> list[bytes]:
+        """Hashes of the samples without their labels."""
+        return [inputs for inputs, _ in self._read(positions)]
+
+    def whole(self, positions: Sequence[int]) -> list[bytes]:
+        """Hashes of the samples with their labels."""
+        return [whole for _, whole in self._read(positions)]
+
+    def _read(self, positions: Sequence[int]) -> list[tuple[bytes, bytes]]:
+        with isolate_rng():
+            for position in positions:
+                if position not in self._known:
+                    sample = self.dataset[position]
+                    self._known[position] = _digest(sample, with_targets=False), _digest(sample, with_targets=True)
+        return [self._known[position] for position in positions]
 
 
-def digests(dataset: Any, *, with_targets: bool = False) -> list[bytes]:
-    """Hash the samples of a dataset, 20,000 at most; none of one that is not map-style.
+class Contents:
+    """What pilot and test set hold.
 
     Args:
-        dataset: The dataset.
-        with_targets: Whether the label counts too.
+        pilot: The pilot without augmentation.
+        test: The test set.
     """
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        return []
-    with isolate_rng():
-        return [_digest(dataset[index], with_targets) for index in range(min(len(dataset), _MOST))]
+
+    def __init__(self, pilot: Any, test: Any) -> None:
+        self.pilot, self.test = Samples(pilot), Samples(test)
+
+    @property
+    def digest(self) -> str:
+        """A hash of inputs and targets, 5,000 samples of each set at most: corrected labels change it."""
+        whole = hashlib.sha256()
+        for samples in (self.pilot, self.test):
+            for digest in samples.whole(samples.spread(_MOST_HASHED)):
+                whole.update(digest)
+        return whole.hexdigest()[:16]
+
+    def copies(self) -> tuple[int, int]:
+        """Count the test samples whose inputs are those of a pilot sample, byte by byte.
+
+        Returns:
+            How many, and how many were compared; 20,000 at most of either set.
+        """
+        known = set(self.pilot.inputs(self.pilot.spread(_MOST)))
+        compared = self.test.inputs(self.test.spread(_MOST))
+        return sum(digest in known for digest in compared), len(compared)
 
 
-def warn_of_copies(data: PilotData) -> list[str]:
+def warn_of_copies(contents: Contents, folder: Path) -> list[str]:
     """Warn of test samples that are in the pilot too.
+
+    Args:
+        contents: What both hold.
+        folder: The study's: its ``overlap.json`` holds what was found, since other contents would be another study.
 
     Returns:
         The warning as a note for the report; empty where there are none.
     """
-    same, compared = identical_samples(data.plain_samples, data.test_set)
-    if not same:
+    path = folder / "overlap.json"
+    if not path.is_file():
+        counted = dict(zip(("same", "compared"), contents.copies(), strict=True))
+        durable.write_atomically(path, (json.dumps(counted) + "\n").encode())
+    found = json.loads(path.read_text())
+    if not found["same"]:
         return []
-    told = f"{same:,} of {compared:,} test samples are in the pilot too, byte for byte: they flatter every fit."
+    told = (
+        f"{found['same']:,} of {found['compared']:,} test samples are in the pilot too, byte for byte: they flatter "
+        "every fit."
+    )
     rank_zero_warn(f"{told} Take them out of one of the two.")
     return [told]
 

@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from lightning_al import durable
-from lightning_al.study import drawing, wording
+from lightning_al.study import drawing, standing, wording
 from lightning_al.study.drawing import Figure
 from lightning_al.study.study_figures import draw_figures
 
@@ -27,6 +27,16 @@ SHEETS_BYTES = 1_500_000
 
 _SHEET_STEPS = ((1000, 85), (800, 80), (600, 70), (440, 60), (300, 50))
 """Width and JPEG quality of the sheets: the first at which they fit."""
+
+_MEANINGS = {
+    "delta": "least worthwhile gain (delta)",
+    "saving": "least worthwhile share of labels saved (saving)",
+    "initial": "first labels (initial)",
+    "query_size": "labels a round (query_size)",
+    "buckets": "buckets of the random design",
+    "seeds": "training seeds of the random design",
+}
+"""Settings whose names alone tell a stranger little."""
 
 _THEME = {
     drawing.INK: "var(--ink)",
@@ -84,7 +94,10 @@ def render(report: Mapping[str, Any], figures: Sequence[Figure], sheets: Sequenc
     page: str = _template().render(
         r=report,
         d=deciding,
-        best=wording.best_strategy(deciding),
+        best=standing.best_strategy(deciding),
+        answer=standing.answer(deciding),
+        unsettled=standing.is_open(deciding),
+        saves="What it might save: not established" if standing.is_open(deciding) else "What it would save",
         digits=wording.decimals(report),
         figures=[(each, _inlined(each)) for each in figures if each not in article],
         article=[(each, _inlined(each)) for each in article],
@@ -104,9 +117,9 @@ def _template() -> jinja2.Template:
         undefined=jinja2.ChainableUndefined,  # a part that is absent reads like one that is None
     )
     environment.filters.update(words=wording.words, setting=_setting, code=_code)
-    for write in (wording.number, wording.interval, wording.estimate, wording.share, wording.p_value):
+    for write in (wording.number, wording.interval, wording.estimate, wording.share, wording.p_value, wording.price):
         environment.globals[write.__name__] = _absent_is_none(write)
-    environment.globals.update(VERDICTS=wording.VERDICTS, FLAGS=wording.FLAGS, NOT_MEASURED=wording.NOT_MEASURED)
+    environment.globals.update(FLAGS=wording.FLAGS, MEANINGS=_MEANINGS, NOT_MEASURED=wording.NOT_MEASURED)
     return environment.get_template("report.html.jinja")
 
 

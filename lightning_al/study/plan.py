@@ -24,15 +24,17 @@ class Plan:
 
     Args:
         design: The plan.
-        seconds: Seconds of all fits and queries, one after the other; None where nothing was timed.
+        seconds: Seconds of the fits and queries that are left, one after the other; None where nothing was timed.
         workers: Fits that run side by side.
         mode: ``"full"`` or ``"proxy"``.
+        finished: Fits that the study's folder has.
     """
 
     design: Design
     seconds: float | None
     workers: int
     mode: str
+    finished: int = 0
 
     def __str__(self) -> str:
         """The plan as a table, one line a part."""
@@ -47,13 +49,22 @@ class Plan:
             f"Paired simulation     {chains:5d} fits  {design.replicates} replicates x (random, "
             f"{', '.join(design.arms)}), {counts[0]:,} to {counts[-1]:,} labels by {design.query_size:,}",
             f"The whole pilot       {design.replicates:5d} fits  {design.pilot:,} labels",
-            f"In all                {design.num_fits:5d} fits  {self.time}",
+            f"In all                {design.num_fits:5d} fits  {'' if self.finished else self.time}".rstrip(),
         ]
+        if self.finished:
+            lines.append(f"Left                  {self.left:5d} fits  {self.time}")
         return "\n".join(lines)
+
+    @property
+    def left(self) -> int:
+        """Fits that are still to be made."""
+        return self.design.num_fits - self.finished
 
     @property
     def time(self) -> str:
         """The time in words."""
+        if not self.left:
+            return "the answer alone is written anew"
         if self.seconds is None:
             return "not timed"
         side = f" with {self.workers} side by side" if self.workers > 1 else ""
@@ -72,7 +83,12 @@ class Plan:
 
 
 def plan_of(
-    design: Design, mode: str, workers: int, fitter: Fitter | None = None, strategies: Mapping[str, QueryStrategy] = {}
+    design: Design,
+    mode: str,
+    workers: int,
+    fitter: Fitter | None = None,
+    strategies: Mapping[str, QueryStrategy] = {},
+    finished: Sequence[Cell] = (),
 ) -> Plan:
     """Make the plan; with a fitter, one fit of the mean number of labels is timed, with its queries.
 
@@ -82,12 +98,13 @@ def plan_of(
         workers: Fits that run side by side.
         fitter: Makes the timed fit.
         strategies: The strategies that query after it.
+        finished: The cells that are there already.
 
     Returns:
         The plan.
     """
-    if fitter is None:
-        return Plan(design, None, workers, mode)
+    if fitter is None or len(finished) == design.num_fits:
+        return Plan(design, None, workers, mode, len(finished))
     labels = round(design.num_labels / design.num_fits)
     labeled = np.random.default_rng(design.seed).permutation(design.pilot)[:labels].astype(np.int64)
     size = max(1, min(design.query_size, design.pilot - labels))
@@ -97,7 +114,10 @@ def plan_of(
     queries = sum(fit.seconds_query.values())
     # A chain queries for itself alone; the timed fit queried for all.
     rounds = design.replicates * design.rounds
-    return Plan(design, design.num_fits * (whole - queries) + rounds * queries, workers, mode)
+    seconds = design.num_fits * (whole - queries) + rounds * queries
+    # As the progress counts: half of a fit's time grows with its labels, half does not.
+    done = len(finished) / design.num_fits + sum(cell["labels"] for cell in finished) / design.num_labels
+    return Plan(design, seconds * (1 - done / 2), workers, mode, len(finished))
 
 
 def fits_left(design: Design, tasks: Sequence[Task], finished: Sequence[Cell]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from lightning_al.functional.inputs import check_finite, check_matrix, compute_dtype
-from lightning_al.querying import COLLECTED, checked_picks
+from lightning_al.querying import check_readable, checked_picks, draw_targets
 from lightning_al.strategies.base import Outputs, QueryStrategy
-from lightning_al.study.heads import L2_PER_FEATURE, check_l2, check_targets, fit_heads, predict
+from lightning_al.study.heads import L2_PER_FEATURE, check_l2, check_targets, fit_heads, predict, predict_logits
 from lightning_al.study.memory import peak_memory_mb
 from lightning_al.study.metrics import StudyMetrics
 from lightning_al.study.types import Fit, IntArray, Observation, Request
@@ -28,15 +29,16 @@ def check_strategies(strategies: Iterable[QueryStrategy]) -> None:
     """Raise where a strategy asks for what a proxy does not have, before anything is computed.
 
     Raises:
-        MisconfigurationException: A strategy needs other fields than probabilities and embeddings.
+        MisconfigurationException: A strategy needs draws of the model, or what no run can give it.
     """
     for strategy in strategies:
-        missing = (strategy.needs.pool | strategy.needs.labeled) - COLLECTED | strategy.needs.target
-        if missing:
+        needs = strategy.needs
+        if "samples" in needs.pool | needs.labeled | needs.target:
             raise MisconfigurationException(
-                f"{strategy.name} needs {sorted(missing)}, and a proxy has {', '.join(sorted(COLLECTED))} only, of the "
-                "pool and of the labeled samples. Leave the strategy out of `strategies`, or set mode='full'."
+                f"{strategy.name} reads several draws of the model, and a proxy's head is one. Leave the strategy out "
+                "of `strategies`, or set mode='full'."
             )
+        check_readable(strategy, "probs")
 
 
 class ProxyFitter:
@@ -128,7 +130,7 @@ class ProxyFitter:
         began = time.perf_counter()
         metrics = self.metrics.compute(predict(self.test, head), self.test_targets)
         seconds_predict = time.perf_counter() - began
-        picked, seconds_query = self._query(request, head)
+        picked, seconds_query, states = self._query(request, head)
         return Fit(
             metrics=metrics,
             picked=picked,
@@ -137,10 +139,14 @@ class ProxyFitter:
             seconds_query=seconds_query,
             peak_memory_mb=peak_memory_mb(self.pilot.device),
             observation=self._observe(request) if request.observe else None,
+            states=states,
         )
 
-    def _query(self, request: Request, head: Tensor) -> tuple[dict[str, list[int]], dict[str, float]]:
-        picked, seconds = {}, {}
+    def _query(
+        self, request: Request, head: Tensor
+    ) -> tuple[dict[str, list[int]], dict[str, float], dict[str, dict[str, Any]]]:
+        """What each arm asks for, the seconds it took, and what its strategy remembers of it."""
+        picked, seconds, states = {}, {}, {}
         labeled = torch.tensor(request.labeled.tolist())
         free = torch.ones(len(self.pilot), dtype=torch.bool)
         free[labeled] = False
@@ -150,21 +156,30 @@ class ProxyFitter:
             began = time.perf_counter()
             picks: list[int] = []
             if size:
-                pool = self._outputs(candidates, head, strategy.needs.pool)
-                known = self._outputs(labeled, head, strategy.needs.labeled) if strategy.needs.labeled else None
+                needs, asked = strategy.needs, copy.deepcopy(strategy)  # what it remembers goes on by `states` alone
+                pool = self._outputs(candidates, head, needs.pool)
+                known = self._outputs(labeled, head, needs.labeled) if needs.labeled else None
+                more = {}
+                if needs.target:
+                    wanted = candidates[draw_targets(len(candidates), request.seed)]
+                    more["target"] = self._outputs(wanted, head, needs.target)
                 # The same numbers for each arm, and those of a full fit: the random arm then picks the same samples.
                 generator = torch.Generator().manual_seed(request.seed * 1_000_003 % (1 << 63))
-                with isolate_rng():  # a copy: what a strategy remembers must not reach the next request
-                    given = copy.deepcopy(strategy).select(pool, size, labeled=known, generator=generator)
+                with isolate_rng():
+                    given = asked.select(pool, size, labeled=known, generator=generator, **more)
                 picks = candidates[checked_picks(given, size, len(candidates), strategy)].tolist()
+                if state := asked.state_dict():
+                    states[arm] = state
             picked[arm], seconds[arm] = picks, time.perf_counter() - began
-        return picked, seconds
+        return picked, seconds, states
 
     def _outputs(self, positions: Tensor, head: Tensor, needs: frozenset[str]) -> Outputs:
         """The fields that a strategy asks for, of some samples of the pilot."""
         return Outputs(
             probs=predict(self.pilot, head)[positions] if "probs" in needs else None,
             embeddings=self.pilot[positions] if "embeddings" in needs else None,
+            targets=self.pilot_targets[positions] if "targets" in needs else None,
+            head=(lambda values: predict_logits(values, head)) if "head" in needs else None,
             dataset_indices=positions,
         )
 

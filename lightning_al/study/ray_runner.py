@@ -66,16 +66,7 @@ class RayRunner(Runner):
     def run(
         self, tasks: Sequence[Task], work: Work, store: CellStore, *, progress: Progress | None = None
     ) -> list[Failure]:
-        """Run tasks: see `Runner.run`.
-
-        Args:
-            tasks: All tasks of the study, in any order.
-            work: Runs a task.
-            store: The opened store.
-            progress: Told of each stored cell.
-
-        Returns:
-            The tasks that failed.
+        """Run tasks on the cluster; see `Runner.run`.
 
         Raises:
             ModuleNotFoundError: If Ray is not installed.

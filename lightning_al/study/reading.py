@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_al.study.table import EFFORT, PLACE
 from lightning_al.study.types import FloatArray
 
 Table = dict[str, list[Any]]
@@ -81,11 +83,37 @@ def rows_of(table: Table, part: str) -> Table:
     Returns:
         The same columns with the rows of that part. Rows that name no part are of the simulation.
     """
-    parts = table.get("part")
-    if parts is None:
-        return table if part == "simulation" else {name: [] for name in table}
-    keep = [row for row, value in enumerate(parts) if (name_of(value) or "simulation") == part]
-    return {name: [column[row] for row in keep] for name, column in table.items()}
+    return take(table, [row for row, name in enumerate(parts_of(table)) if name == part])
+
+
+def parts_of(table: Table) -> list[str]:
+    """Tell of which part each row is; rows that name none are of the simulation."""
+    if "part" not in table:
+        return ["simulation"] * len(next(iter(table.values())))
+    return [name_of(part) or "simulation" for part in table["part"]]
+
+
+def take(table: Table, rows: Sequence[int]) -> Table:
+    """Keep some rows, by their positions, in the order given."""
+    return {name: [column[row] for row in rows] for name, column in table.items()}
+
+
+def metrics_in(table: Table) -> list[str]:
+    """Name the columns that may be metrics: those with a number in them that tell neither place nor effort of a fit.
+
+    Args:
+        table: The columns.
+
+    Returns:
+        Their names.
+
+    Examples:
+        >>> metrics_in({"arm": ["random"], "labels": ["10"], "f1": ["0.5"], "seconds_fit": ["2"], "note": ["late"]})
+        ['f1']
+    """
+    known = {"", *PLACE, *EFFORT}
+    others = [name for name in table if name not in known and not name.startswith("seconds")]
+    return [name for name in others if any(map(_is_number, table[name]))]
 
 
 def name_of(value: Any) -> str:
@@ -154,18 +182,39 @@ def in_order(names: set[str]) -> list[str]:
     return sorted(names, key=key)
 
 
+def _is_number(cell: Any) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except (TypeError, ValueError):
+        return False
+
+
 def _read_csv(path: Path) -> Table:
     if not path.is_file():
         raise FileNotFoundError(f"Expected `curves` to be a CSV file, but there is no file {str(path)!r}.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in csv.reader(file) if line]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            text = file.read()
+        if "\0" in text:  # UTF-16, or no text at all
+            raise ValueError("it holds NUL bytes")
+        reader = csv.reader(io.StringIO(text, newline=""))
+        lines = [(reader.line_num, cells) for cells in reader if cells]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"Expected {str(path)!r} to be a table as CSV, but it cannot be read as such ({error}). Save the table "
+            "again as CSV with commas, in UTF-8."
+        ) from error
     if not lines:
         raise ValueError(f"Expected {str(path)!r} to have a header and rows, but it is empty.")
-    header, *rows = lines
-    wrong = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
-    if wrong is not None:
-        raise ValueError(
-            f"Expected every row of {str(path)!r} to have the header's {len(header)} cells, but row {wrong} has "
-            f"{len(rows[wrong - 2])}."
-        )
-    return {name.strip(): [row[column] for row in rows] for column, name in enumerate(header)}
+    (_, header), *rows = lines
+    names = [name.strip() for name in header]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise ValueError(f"Expected each column of {str(path)!r} to have its own name, but {twice} stand there twice.")
+    for number, row in rows:
+        if len(row) != len(names):
+            raise ValueError(
+                f"Expected every row of {str(path)!r} to have the header's {len(names)} cells, but line {number} has "
+                f"{len(row)}."
+            )
+    return {name: [row[column] for _, row in rows] for column, name in enumerate(names)}

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lightning_al import durable
 
 SCHEMA = 1
 """Raised when a key of ``feasibility.json`` changes its meaning."""
+
+METRIC = {"name": str, "higher_is_better": bool, "scale": float, "unit": str}
+"""What a report says of its metric; read again where other curves are judged by it."""
 
 VerdictName = Literal["promising", "not_promising", "inconclusive"]
 
@@ -36,7 +41,8 @@ class FeasibilityReport:
         exploratory: Whether there are too few replicates for the exact test.
         winner: The strategy that makes it promising; None otherwise.
         required_R: Replicates that would settle an inconclusive answer, if the gains stay as they are; None beyond 200.
-        target: The level that savings are counted to, and the labels random needs for it.
+        target: The level that savings are counted to, the labels random needs for it, and whether its first labels
+            reach it at once: then fewer might, and no saving is told.
         room: What any strategy could gain at most.
         curves: Mean and interval of each arm at each number of labels.
         penalty_matrix: How often each arm beats each other, as in BADGE's paper (Ash et al. 2020).
@@ -107,7 +113,7 @@ class FeasibilityReport:
             The report.
 
         Raises:
-            ValueError: It is no report, or one of another version's.
+            ValueError: It is no report, one of another version's, or a part of it is of the wrong type.
         """
         try:
             values = json.loads(text)
@@ -123,9 +129,14 @@ class FeasibilityReport:
         if unknown:
             raise ValueError(f"Expected the keys of a report, but got {unknown} too.")
         try:
-            return cls(**values)
+            report = cls(**values)
         except TypeError as error:
             raise ValueError(f"The report is not whole: {error}.") from None
+        for name, kind in get_type_hints(cls).items():
+            _check_type(name, getattr(report, name), kind)
+        for name, kind in METRIC.items():
+            _check_type(f"metric.{name}", report.metric.get(name), kind)
+        return report
 
     def save(self, folder: str | Path) -> Path:
         """Write ``feasibility.json``, the figures and ``index.html``.
@@ -147,6 +158,30 @@ class FeasibilityReport:
         durable.write_atomically(target / "feasibility.json", self.to_json().encode())
         write_page(self.to_dict(), target)
         return target / "index.html"
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    if not _is_of(value, kind):
+        told = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+        raise ValueError(f"Expected `{name}` of a report to be of type {told}, but got {reprlib.repr(value)}.")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of an attribute's type."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Literal:
+        return value in inside
+    if origin is UnionType:
+        return any(_is_of(value, each) for each in inside)
+    if origin is list:
+        return isinstance(value, list) and all(_is_of(each, inside[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_of(each, inside[1]) for each in value.values())
+    if kind in (int, float):  # JSON writes 100.0 as 100; True is an int to Python
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def _plain(value: Any) -> Any:

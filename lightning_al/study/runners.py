@@ -92,16 +92,7 @@ class LocalRunner(Runner):
     def run(
         self, tasks: Sequence[Task], work: Work, store: CellStore, *, progress: Progress | None = None
     ) -> list[Failure]:
-        """Run tasks: see `Runner.run`.
-
-        Args:
-            tasks: All tasks of the study, in any order.
-            work: Runs a task.
-            store: The opened store.
-            progress: Told of each stored cell.
-
-        Returns:
-            The tasks that failed.
+        """Run tasks in this process or its workers; see `Runner.run`.
 
         Raises:
             WorkerStartError: If no worker can start.

@@ -61,31 +61,45 @@ def isotonic(y: FloatArray) -> FloatArray:
     return fit
 
 
-def labels_to_reach(fit: FloatArray, labels: FloatArray, target: FloatArray) -> FloatArray:
-    """Find the least count at which increasing curves reach a target, linear between counts.
+def labels_to_reach(y: FloatArray, labels: FloatArray, target: FloatArray) -> FloatArray:
+    """Find the least count at which the increasing fits of curves reach a target, linear between counts.
+
+    The fit is `isotonic`'s, of which no more is made than this needs, in time linear in K: it reaches the target first
+    where the sum of all later values' excess over the target is largest, a block of equal values begins there, and
+    another ends before it.
 
     Args:
-        fit: Non-decreasing curves ``(..., K)``.
+        y: Curves ``(..., K)``.
         labels: Their label counts ``(K,)``.
         target: What to reach, of a shape that broadcasts to ``(...)``.
 
     Returns:
-        Counts ``(...)``: the first one where the curve starts above the target, infinite where it never gets there.
+        Counts ``(...)``: the first one where the fit starts above the target, infinite where it never gets there.
 
     Examples:
         >>> labels_to_reach(np.array([60.0, 70.0, 80.0]), np.array([10.0, 20.0, 30.0]), np.array(75.0)).item()
         25.0
+        >>> labels_to_reach(np.array([60.0, 80.0, 70.0]), np.array([10.0, 20.0, 30.0]), np.array(75.0)).item()
+        20.0
     """
-    target = np.broadcast_to(target, fit.shape[:-1])
-    reached = fit >= target[..., None] - ROUNDING
-    after = reached.argmax(axis=-1)
+    target = np.broadcast_to(target, y.shape[:-1])
+    excess = np.cumsum((y - (target - ROUNDING)[..., None])[..., ::-1], axis=-1)[..., ::-1]
+    after = excess.argmax(axis=-1)  # the first of equals
+    reached = np.take_along_axis(excess, after[..., None], axis=-1)[..., 0] >= 0
     before = np.maximum(after - 1, 0)
-    low = np.take_along_axis(fit, before[..., None], axis=-1)[..., 0]
-    high = np.take_along_axis(fit, after[..., None], axis=-1)[..., 0]
+    # where a block begins, the fit is the least mean of what follows; where one ends, the largest of what precedes
+    position = np.arange(y.shape[-1])
+    later = np.where(position >= after[..., None], y, 0.0).cumsum(axis=-1) / np.maximum(
+        position - after[..., None] + 1, 1
+    )
+    high = np.where(position >= after[..., None], later, np.inf).min(axis=-1)
+    earlier = np.where(position <= before[..., None], y, 0.0)[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    earlier /= np.maximum(before[..., None] - position + 1, 1)
+    low = np.where(position <= before[..., None], earlier, -np.inf).max(axis=-1)
     rise = high - low
     share = np.clip(np.divide(target - low, rise, out=np.zeros_like(rise), where=rise > 0), 0, 1)
     counts = labels[before] + share * (labels[after] - labels[before])
-    result: FloatArray = np.where(reached[..., -1], counts, np.inf)
+    result: FloatArray = np.where(reached, counts, np.inf)
     return result
 
 
@@ -137,9 +151,10 @@ def resampling_weights(replicates: int, seed: int = 0, draws: int = BOOTSTRAPS) 
 
 
 def _needed(mean: FloatArray, labels: FloatArray, delta: float) -> tuple[FloatArray, FloatArray]:
-    fit = isotonic(mean)
-    target = fit[..., 0, -1] - delta
-    return target, labels_to_reach(fit, labels, target[..., None])
+    # random's fit at the last count: the largest mean of the values that end there
+    backwards = mean[..., 0, ::-1].cumsum(axis=-1) / np.arange(1, len(labels) + 1)
+    target: FloatArray = backwards.max(axis=-1) - delta
+    return target, labels_to_reach(mean, labels, target[..., None])
 
 
 def _saved(needed: FloatArray) -> FloatArray:

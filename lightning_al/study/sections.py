@@ -6,21 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from lightning_al.study.comparison import Arm, Comparison
 from lightning_al.study.curves import CONTROL, Curves, read_whole
 from lightning_al.study.learning_curve import Headroom, LearningCurve
 from lightning_al.study.legacy import Legacy
 from lightning_al.study.reading import Table, name_of, numbers, rows_of
-from lightning_al.study.sign_flip import t_interval
+from lightning_al.study.sign_flip import LEVEL, spread, t_interval
 from lightning_al.study.types import FloatArray
 from lightning_al.study.variance import NestedFits, Variance
 
 Part = dict[str, Any]
 
+UNTOLD: Part = {"saving": None, "saving_ci": [None, None], "label_ratio": None, "label_ratio_ci": [None, None]}
+"""What an arm saves against a number of labels that is not known."""
+
 
 def strategy_entries(comparison: Comparison, table: Table) -> list[Part]:
     """Return one entry an arm; gains are positive where the arm is better, whatever the metric's direction.
+
+    Where random has reached the target at the first count, how few labels it needs is not known (censored), so that no
+    arm has a saving or a label ratio.
 
     Args:
         comparison: The arms against random.
@@ -30,9 +37,16 @@ def strategy_entries(comparison: Comparison, table: Table) -> list[Part]:
         The entries, in the order of the arms.
     """
     seconds = {name: _seconds(table, name) for name in ("seconds_query", "seconds_fit")}
+    untold = UNTOLD if reached_at_once(comparison) else {}
     return [
-        {**_entry(arm), **{name: by_arm.get(arm.name) for name, by_arm in seconds.items()}} for arm in comparison.arms
+        {**_entry(arm), **untold, **{name: by_arm.get(arm.name) for name, by_arm in seconds.items()}}
+        for arm in comparison.arms
     ]
+
+
+def reached_at_once(comparison: Comparison) -> bool:
+    """Whether random labels have reached the target at the first count, as where they never rise."""
+    return bool(comparison.random_labels_to_target <= comparison.curves.labels[0])
 
 
 def comparison_parts(comparison: Comparison) -> Part:
@@ -45,6 +59,7 @@ def comparison_parts(comparison: Comparison) -> Part:
         "target": {
             "value": curves.sign * comparison.target,
             "random_labels": comparison.random_labels_to_target,
+            "at_once": reached_at_once(comparison),
         },
         "room": None if room is None else {"mean": room.mean, "ci": [room.low, room.high]},
         "curves": {
@@ -216,13 +231,11 @@ def _seconds(table: Table, column: str) -> Mapping[str, float]:
 
 def _band(curves: Curves, values: FloatArray) -> dict[str, list[float]]:
     """Mean and pointwise 95 % t interval; with one replicate the interval is the point."""
-    shown = curves.sign * values
-    ends = [t_interval(column) if len(column) > 1 else (column[0], column[0]) for column in shown.T]
-    return {
-        "mean": shown.mean(axis=0).tolist(),
-        "low": [float(low) for low, _ in ends],
-        "high": [float(high) for _, high in ends],
-    }
+    shown, runs = curves.sign * values, len(values)
+    mean, half = shown.mean(axis=0), np.zeros(shown.shape[1])
+    if runs > 1:  # `t_interval` of every column at once: there may be thousands of counts
+        half = float(stdtrit(runs - 1, 1 - LEVEL / 2)) * spread(shown.T) / np.sqrt(runs)
+    return {"mean": mean.tolist(), "low": (mean - half).tolist(), "high": (mean + half).tolist()}
 
 
 def _levels(curve: LearningCurve) -> list[float]:

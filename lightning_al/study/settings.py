@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning_al.predictions import ONE_DISTRIBUTION
 from lightning_al.strategies import Random
 from lightning_al.strategies.base import QueryStrategy, get_strategy
 from lightning_al.study.design import check_arms
@@ -37,19 +38,59 @@ def named_strategies(given: Sequence[str | QueryStrategy]) -> dict[str, QueryStr
 def study_metrics(metric: MetricSpec, others: Sequence[MetricSpec] | None, delta: float | None) -> StudyMetrics:
     """The metric of the verdict first, then those that are computed besides; by default all with a short name.
 
+    An entry of ``others`` with the name of the first defines it, with its ``init_args``.
+
     Raises:
-        ValueError: One is not known, or the first has no points and no ``delta`` is given.
+        ValueError: One is not known, two definitions of the first contradict each other, or it has no points and no
+            ``delta`` is given.
+
+    Example:
+        >>> beta = {"class_path": "MulticlassFBetaScore", "init_args": {"beta": 2.0}}
+        >>> study_metrics("MulticlassFBetaScore", ["accuracy", beta], None).names
+        ('MulticlassFBetaScore', 'accuracy')
     """
     name = metric_name(metric)
     if isinstance(others, (str, Mapping)):
         raise ValueError(f"Expected `metrics` to be a list, but got {others!r}: write [{others!r}].")
-    metrics = StudyMetrics([metric, *(spec for spec in (others or tuple(KNOWN)) if metric_name(spec) != name)])
+    others = list(others or KNOWN)
+    same = next((number for number, spec in enumerate(others) if metric_name(spec) == name), None)
+    deciding = metric if same is None else _joined(metric, others.pop(same))
+    metrics = StudyMetrics([deciding, *others])
     if delta is None and not metrics.in_unit_interval(name):
         raise ValueError(
             f"{name} does not lie in [0, 1], so a gain of it has no points. Set `delta`, the least gain worth while, "
             "in its own unit."
         )
     return metrics
+
+
+def _joined(metric: MetricSpec, entry: MetricSpec) -> MetricSpec:
+    """One definition from the verdict's metric and the entry of ``metrics`` with its name."""
+    (path, arguments), (other_path, others) = _parts(metric), _parts(entry)
+    name = metric_name(metric)
+    if (arguments and others and arguments != others) or len({path, other_path} - {name}) > 1:
+        raise ValueError(
+            f"`metric` is {metric!r}, and `metrics` defines {name!r} as {entry!r}: the verdict goes by one of them. "
+            f"Say metric={name!r} and define it in `metrics`, or leave it out there."
+        )
+    return {"class_path": other_path if path == name else path, "init_args": arguments or others}
+
+
+def _parts(spec: MetricSpec) -> tuple[str, dict[str, Any]]:
+    return (spec, {}) if isinstance(spec, str) else (str(spec["class_path"]), dict(spec.get("init_args") or {}))
+
+
+def check_one_distribution(outputs: str) -> None:
+    """Check that a model's outputs are one distribution over classes a sample, which is what a study's metrics read.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if outputs not in ONE_DISTRIBUTION:
+        raise ValueError(
+            f"Expected `outputs` to be one of {', '.join(ONE_DISTRIBUTION)}, but got {outputs!r}: a study is of "
+            "classification so far. `compare_curves` takes curves of any task and metric."
+        )
 
 
 def check_counts(least: int = 1, **counts: int | None) -> None:

@@ -27,7 +27,7 @@ from lightning_al.study.drawing import (
     whisker,
     whole_numbers,
 )
-from lightning_al.study.wording import decimals, estimate, metric_label, number, plain, shorter, words
+from lightning_al.study.wording import decimals, estimate, gain_label, metric_label, number, plain, shorter, words
 
 Report = Mapping[str, Any]
 
@@ -108,13 +108,15 @@ def draw_curves(report: Report) -> Drawing | None:
     whole_numbers(axes.xaxis)
     name_axes(axes, "labels", metric_label(report))
     parts = [f"{name} from {_level(report, arm, 0)} to {_level(report, arm, -1)}" for name, arm in arms.items()]
+    side = "above" if report["metric"].get("higher_is_better", True) else "below"
     alt = f"{metric_label(report)} from {labels[0]:,} to {labels[-1]:,} labels. {'; '.join(parts)}."
     return Drawing(
         figure,
         f"{words(report['metric']['name']).capitalize()} against labels",
         alt,
-        "A strategy is worth it where its line lies on the better side of the dashed grey one (labels chosen at "
-        "random); bands are 95 % intervals of each mean, and where they overlap look at the paired gains instead.",
+        f"A strategy is worth it where its line lies {side} the dashed grey one (labels chosen at random); bands are "
+        "95 % intervals of each mean, and where they overlap look at the paired gains instead."
+        + (" The dotted line is the level to which labels are counted." if target is not None else ""),
     )
 
 
@@ -138,7 +140,6 @@ def draw_forest(report: Report) -> Drawing | None:
     if not strategies:
         return None
     looks, delta = arm_looks(report), (report.get("settings") or {}).get("delta")
-    unit = report["metric"].get("unit") or ""
     figure, (axes,) = canvas(1.35 + 0.55 * len(strategies))
     ends = [end for each in strategies for end in (each["delta"], *(each.get("ci") or ()))]
     axes.set_xlim(*limits([0, delta, *ends]))
@@ -162,14 +163,14 @@ def draw_forest(report: Report) -> Drawing | None:
         whisker(axes, row, each["delta"], each.get("ci"), *looks[each["name"]])
     gains = [gain_of(report, each) for each in strategies]
     name_rows(axes, [f"{shorter(each['label'], 26)}\n{gain}" for each, gain in zip(strategies, gains, strict=True)])
-    name_axes(axes, "gain over random labels" + (f" ({unit})" if unit else ""))
+    name_axes(axes, gain_label(report))
     listed = "; ".join(f"{each['label']} {gain}" for each, gain in zip(strategies, gains, strict=True))
     line = "" if delta is None else f" The least worthwhile gain is {number(delta, decimals(report)[0])}."
     kind = "exploratory" if report.get("exploratory") else "simultaneous 95 %"
     return Drawing(
         figure,
         "Gain of each strategy over random labels",
-        f"Gain over random labels{f' in {unit}' if unit else ''} with {kind} intervals: {listed}.{line}",
+        f"{gain_label(report).capitalize()} with {kind} intervals: {listed}.{line}",
         "A strategy surely helps where its whole whisker lies right of zero, and is worth its effort where the marker "
         "lies right of the dashed line too; a whisker wholly left of the dashed line rules a worthwhile gain out.",
     )

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_al.dataset import fingerprint, training_dataset
 from lightning_al.study.full_data import PilotData
-from lightning_al.study.overlap import digests
+from lightning_al.study.overlap import Contents
 
 _TRAINER = (
     "max_epochs",
@@ -32,13 +32,14 @@ _TRAINER = (
 )
 
 
-def identity_of(model: LightningModule, trainer: Any, data: PilotData) -> dict[str, Any]:
+def identity_of(model: LightningModule, trainer: Any, data: PilotData, contents: Contents) -> dict[str, Any]:
     """What decides the fits, as far as it can be seen: a folder whose study had another model is then refused.
 
     Args:
         model: The model, made under a fixed seed.
         trainer: The trainer as every fit has it.
         data: The data, set up.
+        contents: Its samples.
 
     Returns:
         Numbers and strings. Code that changed under the same names is not seen.
@@ -49,7 +50,7 @@ def identity_of(model: LightningModule, trainer: Any, data: PilotData) -> dict[s
         for name, value in sorted(vars(model).items())
         if isinstance(value, (bool, int, float, str)) and not name.startswith("_") and name not in hparams
     }
-    train_loader, test_set = data.datamodule.train_dataloader(), _test_set(data)
+    train_loader, test_set = data.datamodule.train_dataloader(), contents.test.dataset
     return {
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
         "hparams": hparams,
@@ -62,23 +63,22 @@ def identity_of(model: LightningModule, trainer: Any, data: PilotData) -> dict[s
         "pilot": data.pool.size,
         "dataset": data.fingerprint,
         "batch_size": train_loader.batch_size,
-        "contents": contents_digest(data),
+        "contents": contents.digest if data.fingerprint else "",  # of samples that are drawn anew there is none
         "test": None if test_set is None else [len(test_set), fingerprint(test_set)[0]],
     }
 
 
-def contents_digest(data: PilotData) -> str:
-    """A hash of inputs and targets of pilot and test set, 20,000 samples of each at most; corrected labels change it.
+def backbone_name(backbone: Any) -> str | None:
+    """The name of what embeds in the model's place.
 
-    Empty where the samples are drawn anew at each reading.
+    Example:
+        >>> backbone_name("resnet18"), backbone_name(torch.nn.Flatten()), backbone_name(torch.nn.Flatten)
+        ('resnet18', 'Flatten', 'Flatten')
     """
-    if not data.fingerprint:
-        return ""
-    whole = hashlib.sha256()
-    for dataset in (data.plain_samples, _test_set(data)):
-        for digest in digests(dataset, with_targets=True):
-            whole.update(digest)
-    return whole.hexdigest()[:16]
+    if backbone is None or isinstance(backbone, str):
+        return backbone
+    named: Any = backbone if hasattr(backbone, "__qualname__") else type(backbone)
+    return str(named.__qualname__)
 
 
 def description_of(data: PilotData) -> dict[str, Any]:
@@ -139,12 +139,6 @@ def _optimizers(model: LightningModule) -> Any:
         return _shown(model.configure_optimizers())
     except Exception:  # of the user's code: a schedule that asks the trainer for the number of steps, say
         return None
-
-
-def _test_set(data: PilotData) -> Any:
-    """The test set, None where it has no length or no order."""
-    found = getattr(data.test_loader(), "dataset", None)
-    return found if hasattr(found, "__getitem__") and hasattr(found, "__len__") else None
 
 
 def _shown(value: Any) -> Any:

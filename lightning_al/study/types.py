@@ -63,6 +63,7 @@ class Fit:
         seconds_query: Seconds the queries took, by arm.
         peak_memory_mb: Most memory held at once, in MB; of the accelerator where there is one.
         observation: Of the whole pilot, where it was asked for.
+        states: What each arm's strategy remembers after its query; those that remember nothing are not there.
     """
 
     metrics: dict[str, float]
@@ -72,6 +73,7 @@ class Fit:
     seconds_query: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     observation: Observation | None = None
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Fitter(Protocol):

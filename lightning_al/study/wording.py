@@ -19,18 +19,21 @@ VERDICTS: dict[str, tuple[str, str]] = {
         "No, active learning is not worth it here",
         "Choosing what to label gains too little.",
     ),
-    "inconclusive": ("Undecided: this study cannot tell yet", "A worthwhile gain is neither shown nor ruled out."),
+    "inconclusive": ("Undecided: it cannot be told yet", "A worthwhile gain is neither shown nor ruled out."),
 }
 """What each verdict means, and in a few words more."""
 
+UNPAID = ("Undecided: better, but not shown to pay", "A gain is shown; at the costs given it is not worth its price.")
+"""The same for an inconclusive answer whose reason is the price."""
+
 FLAGS: dict[str, str] = {
-    "saturated": "The first labels already give nearly all that the whole pilot gives: there is no room for a gain.",
+    "saturated": "The first labels already give nearly all that more of them can give: there is no room for a gain.",
     "too_few_replicates": "Fewer than 6 replicates: no test can be exact, so intervals are exploratory.",
     "uncertainty_harmful": "Least confidence makes the model worse than random labels: do not use it here.",
     "training_noise_dominant": "Most of the spread comes from the training seed, not from which data were labeled.",
     "composition_matters": "Which data are labeled matters, beyond training noise.",
     "gain_within_training_noise": "The gain is real on average, but smaller than the chance of a single training run.",
-    "spam_suspected": "Least confidence asks for far more junk than the pool holds: look at its contact sheet.",
+    "spam_suspected": "Least confidence asks for far more junk than the pool holds: look at what it asks for first.",
     "unpaired_start": "The strategies did not start from the same labels, so a part of a gain may be luck.",
     "test_used_for_selection": "The test set also steered the training, so levels are too good; compare gains only.",
 }
@@ -204,24 +207,58 @@ def shorter(text: str, length: int) -> str:
 
 
 def decimals(report: Mapping[str, Any]) -> tuple[int, int]:
-    """Finds how many decimals gains and levels are written with.
+    """Finds how many decimals gains and levels of a report are written with.
 
     Args:
         report: The report.
+
+    Returns:
+        As for `decimals_of`.
+
+    Examples:
+        >>> decimals({"metric": {"scale": 100}}), decimals({"metric": {"scale": 1}, "settings": {"delta": 0.005}})
+        ((2, 1), (5, 4))
+    """
+    return decimals_of(report["metric"].get("scale"), (report.get("settings") or {}).get("delta"))
+
+
+def decimals_of(scale: float | None, delta: float | None) -> tuple[int, int]:
+    """Finds how many decimals gains and levels of a metric are written with.
+
+    Args:
+        scale: 100 where the metric is told in points, else 1.
+        delta: The least worthwhile gain; None is not known.
 
     Returns:
         Decimals of gains and of levels: 2 and 1 for points; in other units, so many that the least worthwhile
         gain has three digits.
 
     Examples:
-        >>> decimals({"metric": {"scale": 100}}), decimals({"metric": {"scale": 1}, "settings": {"delta": 0.005}})
-        ((2, 1), (5, 4))
+        >>> decimals_of(100, 0.5), decimals_of(1, 0.5), decimals_of(1, 40)
+        ((2, 1), (3, 2), (1, 0))
     """
-    delta = (report.get("settings") or {}).get("delta")
-    if report["metric"].get("scale") == 100:
+    if scale == 100:
         return 2, 1
     gains = max(0, 2 - math.floor(math.log10(delta))) if delta else 3
     return gains, max(0, gains - 1)
+
+
+def price(value: float) -> str:
+    """Writes a price with two decimals, and a small one with up to three digits.
+
+    Args:
+        value: The price.
+
+    Returns:
+        The text.
+
+    Examples:
+        >>> price(1234.5), price(0.01234), price(0.05)
+        ('1,234.50', '0.0123', '0.05')
+    """
+    decimals = 2 - math.floor(math.log10(abs(value))) if 0 < abs(value) < 0.1 else 2
+    text = number(value, decimals)
+    return text if decimals == 2 else text.rstrip("0")
 
 
 def metric_label(report: Mapping[str, Any]) -> str:
@@ -243,25 +280,25 @@ def metric_label(report: Mapping[str, Any]) -> str:
     return words(str(metric["name"])) + (f" ({kept})" if kept else "")
 
 
-def best_strategy(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Picks the strategy to speak of first.
-
-    It is the one that the verdict rests on, else the one that the cost was reckoned for, else the largest gain among
-    those surely above zero, else the largest gain.
+def gain_label(report: Mapping[str, Any]) -> str:
+    """Names a gain over random labels with its unit, and says what it is where a lower metric is better.
 
     Args:
         report: The report.
 
     Returns:
-        Its entry; None where the report has no strategies.
+        The label of an axis.
 
     Examples:
-        >>> best_strategy({"strategies": [{"name": "A", "delta": 2, "ci": [-1, 5]}, {"name": "B", "delta": 1,
-        ...     "ci": [0.5, 1.5]}]})["name"]
-        'B'
+        >>> gain_label({"metric": {"name": "accuracy", "unit": "points"}})
+        'gain over random labels (points)'
+        >>> gain_label({"metric": {"name": "calibration_error", "unit": "points", "higher_is_better": False}})
+        'gain over random (points less calibration error)'
+        >>> gain_label({"metric": {"name": "log_likelihood", "unit": ""}})
+        'gain over random labels (in log likelihood)'
     """
-    measured = [each for each in report.get("strategies") or () if each.get("delta") is not None]
-    winners = [each for each in measured if each["name"] == report.get("winner")]
-    priced = [each for each in measured if each["name"] == (report.get("cost") or {}).get("name")]
-    sure = [each for each in measured if each.get("ci") and each["ci"][0] is not None and each["ci"][0] > 0]
-    return max(winners or priced or sure or measured, key=lambda each: float(each["delta"]), default=None)
+    metric, unit = report["metric"], report["metric"].get("unit") or ""
+    name = words(str(metric["name"]))
+    if not metric.get("higher_is_better", True):
+        return f"gain over random ({f'{unit} less {name}'.strip()})"
+    return f"gain over random labels ({unit or f'in {name}'})"

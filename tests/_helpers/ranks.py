@@ -52,10 +52,10 @@ class Breaking(runs.DropoutMLP):
 class Watched(ActiveLearningDataModule):
     """Remembers which samples this rank was given to score, a list a pass."""
 
-    def scoring_dataloader(self, indices: Tensor) -> Any:
+    def scoring_dataloader(self, indices: Tensor, dataset: Any = None) -> Any:
         """Note the samples."""
         self.__dict__.setdefault("passes", []).append(indices.tolist())
-        return super().scoring_dataloader(indices)
+        return super().scoring_dataloader(indices, dataset)
 
 
 class Report(Callback):

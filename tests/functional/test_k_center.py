@@ -70,6 +70,20 @@ def test_ties_on_a_line_by_hand():
     assert k_center_greedy(pool, 2).tolist() == [4, 2]  # the point at the mean first
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_of_copies_of_the_row_nearest_the_mean_the_lowest_comes_first(seed):
+    pool = mixture(331, 19, seed)
+    nearest = int((pool.double() - pool.double().mean(0)).square().sum(1).argmin())
+    copies = torch.cat([pool, pool[:7], pool, pool[:3], pool])  # the mean moves a little, and copies to other places
+    again = int((copies.double() - copies.double().mean(0)).square().sum(1).argmin())
+    assert again == nearest
+    assert k_center_greedy(copies, 1).tolist() == [nearest]
+
+
+def test_of_rows_on_both_sides_of_the_mean_the_lowest_comes_first():
+    assert k_center_greedy(torch.tensor([[4.0], [1.0], [-1.0], [-4.0]]) / 3, 2).tolist() == [1, 3]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
     pool = mixture(900, 12).to(dtype)

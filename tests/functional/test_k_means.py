@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_al.functional import k_means
-from lightning_al.functional.k_means import _nearest_unique, cluster, k_means_plus_plus, lloyd
+from lightning_al.functional.k_means import cluster, k_means_plus_plus, lloyd, nearest_unique
 from lightning_al.functional.spaces import EuclideanSpace
 from tests._helpers import reference
 
@@ -58,7 +58,7 @@ def test_picks_are_the_nearest_that_are_free():
     pool = points(120, 5).double()
     space = EuclideanSpace(pool)
     centroids = torch.cat([points(6, 5, seed=3), points(6, 5, seed=3) + 1e-3, points(6, 5, seed=3) - 1e-3]).double()
-    picks = _nearest_unique(space, centroids)
+    picks = nearest_unique(space, centroids)
     assert len(set(picks)) == 18
     distances = reference.distances(centroids, pool - space.origin)
     for centroid in range(18):  # nearest of all in turn; those that find theirs taken come after the others

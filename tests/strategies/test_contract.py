@@ -23,15 +23,36 @@ def outputs(
     fields = {
         "probs": (2 * torch.randn(rows, 5, generator=generator)).softmax(1).to(dtype),
         "embeddings": torch.randn(rows, 6, generator=generator).to(dtype),
+        "samples": (2 * torch.randn(rows, 4, 5, generator=generator)).softmax(2).to(dtype),
+        "targets": torch.arange(rows) % 5,
+        "dataset_indices": torch.arange(rows),
+        "head": head,
     }
-    asked = {field: fields[field] for field in getattr(strategy.needs, part)}
-    return Outputs(dataset_indices=torch.arange(rows), **asked)
+    asked = {field: fields[field] for field in getattr(strategy.needs, part) | {"dataset_indices"}}
+    return Outputs(**asked)
+
+
+HEAD = torch.randn(6, 5, generator=torch.Generator().manual_seed(3))
+
+
+def head(values: torch.Tensor) -> torch.Tensor:
+    return values.float() @ HEAD.to(values.device)
+
+
+def tensors(strategy: QueryStrategy, part: str) -> list[str]:
+    """The fields of floating-point numbers that a strategy reads."""
+    return sorted(getattr(strategy.needs, part) & {"probs", "embeddings", "samples"})
 
 
 def select(strategy: QueryStrategy, pool: Outputs, query_size: int, labeled: int = 8, seed: int | None = 1):
     known = outputs(strategy, "labeled", labeled, seed=9) if labeled else None
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return strategy.select(pool, query_size, labeled=known, generator=generator)
+    return strategy.select(pool, query_size, labeled=known, generator=generator, **target(strategy))
+
+
+def target(strategy: QueryStrategy) -> dict[str, Outputs]:
+    """The target set, for a strategy that reads one."""
+    return {"target": outputs(strategy, "target", 11, seed=5)} if strategy.needs.target else {}
 
 
 def check(picks: torch.Tensor, rows: int, query_size: int) -> None:
@@ -56,16 +77,17 @@ def test_returns_unique_positions(name, dtype, rows, query_size, labeled):
 def test_returns_unique_positions_on_hard_pools(name, kind):
     strategy = getattr(strategies, name)()
     pool = outputs(strategy, "pool", 60)
-    for field in strategy.needs.pool:
+    for field in tensors(strategy, "pool"):
         values = getattr(pool, field)
         if kind == "identical":
-            values = values[:1].expand(60, -1)
+            values = values[:1].expand(60, *values.shape[1:])
         elif kind == "duplicates":
-            values = values[:4].repeat(15, 1)
+            values = values[torch.arange(60) % 4]
         elif kind == "offset" and field == "embeddings":
             values = values + 1000
-        elif kind == "certain" and field == "probs":
+        elif kind == "certain" and field != "embeddings":
             values = torch.eye(5)[torch.arange(60) % 5]
+            values = values if field == "probs" else values[:, None].expand(60, 4, 5)
         setattr(pool, field, values)
     for query_size in (3, 59, 60):
         check(select(strategy, pool, query_size), 60, query_size)
@@ -96,14 +118,14 @@ def test_leaves_what_it_is_given(name):
     strategy = getattr(strategies, name)()
     pool, labeled = outputs(strategy, "pool", 50), outputs(strategy, "labeled", 9)
     for part in (pool, labeled):
-        for field in ("probs", "embeddings"):
+        for field in ("probs", "embeddings", "samples"):
             if getattr(part, field) is not None:
                 getattr(part, field).requires_grad_()
     before = copy.deepcopy((pool, labeled))
-    picks = strategy.select(pool, 10, labeled=labeled, generator=torch.Generator())
+    picks = strategy.select(pool, 10, labeled=labeled, generator=torch.Generator(), **target(strategy))
     assert not picks.requires_grad
     for part, old in zip((pool, labeled), before, strict=True):
-        for field in ("probs", "embeddings", "dataset_indices"):
+        for field in ("probs", "embeddings", "samples", "targets", "dataset_indices"):
             now, then = getattr(part, field), getattr(old, field)
             assert now is then is None or torch.equal(now, then)
 
@@ -112,7 +134,7 @@ def test_leaves_what_it_is_given(name):
 @pytest.mark.parametrize("labeled", [None, Outputs(), Outputs(embeddings=torch.empty(0, 6))])
 def test_no_labels_yet_is_no_error(name, labeled):
     strategy = getattr(strategies, name)()
-    picks = strategy.select(outputs(strategy, "pool", 30), 4, labeled=labeled)
+    picks = strategy.select(outputs(strategy, "pool", 30), 4, labeled=labeled, **target(strategy))
     check(picks, 30, 4)
 
 
@@ -120,16 +142,17 @@ def test_no_labels_yet_is_no_error(name, labeled):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_an_output_that_is_not_finite_is_named(name, value):
     strategy = getattr(strategies, name)()
-    for field in strategy.needs.pool:
+    for field in tensors(strategy, "pool"):
         pool = outputs(strategy, "pool", 50)
         getattr(pool, field)[23, 1] = value
-        with pytest.raises(ValueError, match=f"`{field}` to be finite, but got {value} at position 23"):
+        argument = "probs" if field == "samples" else field
+        with pytest.raises(ValueError, match=f"`{argument}` to be finite, but got {value} at position 23"):
             select(strategy, pool, 5)
-    if strategy.needs.labeled:
+    for field in tensors(strategy, "labeled"):
         labeled = outputs(strategy, "labeled", 9)
-        labeled.embeddings[4, 0] = value
+        getattr(labeled, field)[4, 0] = value
         with pytest.raises(ValueError, match="at position 4"):
-            strategy.select(outputs(strategy, "pool", 50), 5, labeled=labeled)
+            strategy.select(outputs(strategy, "pool", 50), 5, labeled=labeled, **target(strategy))
 
 
 @each_strategy
@@ -146,7 +169,7 @@ def test_a_missing_field_is_named_and_an_empty_pool_gives_nothing(name):
     for field in strategy.needs.pool:
         pool = outputs(strategy, "pool", 10)
         setattr(pool, field, None)
-        with pytest.raises(ValueError, match=f"Expected `{field}` in the outputs for {name}"):
+        with pytest.raises(ValueError, match=f"Expected `{field}` in the outputs for "):
             select(strategy, pool, 3)
     check(select(strategy, outputs(strategy, "pool", 0), 3), 0, 3)
 
@@ -165,10 +188,11 @@ def test_state_round_trips(name):
 @each_strategy
 def test_names_itself(name):
     strategy = getattr(strategies, name)()
-    assert strategy.name == name
-    assert strategies.get_strategy(name).name == name
+    assert strategy.name.partition("(")[0] == name
+    assert strategies.get_strategy(name).name == strategy.name
     assert strategies.get_strategy(strategy) is strategy
-    assert repr(strategy) == f"{name}()"
+    assert repr(eval(repr(strategy), dict(vars(strategies)))) == repr(strategy)
+    assert repr(strategy).startswith(f"{name}(")
 
 
 @each_strategy
@@ -177,12 +201,14 @@ def test_score_strategies_do_not_depend_on_the_batch_size(name):
     if not isinstance(strategy, ScoreStrategy):
         assert "score" not in vars(type(strategy))
         return
+    (field,) = strategy.needs.pool
     for classes in (2, 10, 100, 1000):
-        probs = torch.randn(97, classes, generator=torch.Generator().manual_seed(classes)).softmax(1)
+        shape = (97, classes) if field == "probs" else (97, 3, classes)
+        probs = torch.randn(shape, generator=torch.Generator().manual_seed(classes)).softmax(-1)
         scores = strategy.score(probs)
         for size in (1, 13, 64):
             assert torch.equal(torch.cat([strategy.score(batch) for batch in probs.split(size)]), scores)
-        picks = strategy.select(Outputs(probs=probs), 9, generator=torch.Generator().manual_seed(0))
+        picks = strategy.select(Outputs(**{field: probs}), 9, generator=torch.Generator().manual_seed(0))
         again = strategy.select_from_scores(scores, 9, generator=torch.Generator().manual_seed(0))
         assert torch.equal(picks, again)
 
@@ -193,7 +219,7 @@ def test_runs_where_its_outputs_are(name):
     strategy = getattr(strategies, name)()
     pool = outputs(strategy, "pool", 300)
     expected = select(strategy, pool, 20, labeled=0)
-    for field in strategy.needs.pool:
+    for field in tensors(strategy, "pool"):
         setattr(pool, field, getattr(pool, field).cuda())
     picks = select(strategy, pool, 20, labeled=0)
     check(picks.cpu(), 300, 20)

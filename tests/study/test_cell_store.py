@@ -327,7 +327,11 @@ def test_a_folder_that_another_process_has_is_refused_until_that_dies(store: Cel
         assert other.process.is_alive(), other.output
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    with pytest.raises(RunFolderError, match=r"Another process is running a study in .*feasibility"), store.opened({}):
+    told = (
+        rf"Another process is running a study in .*feasibility: process {other.process.pid} on this host \(.*\), which "
+        r"is alive\. Wait for it, end it, or set `output` to another folder"
+    )
+    with pytest.raises(RunFolderError, match=told), store.opened({}):
         pass
     other.process.kill()
     other.wait()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lightning_al.study.compare import build_report, compare_curves
 from lightning_al.study.reading import read_table
@@ -104,6 +105,10 @@ def test_gains_are_told_in_points() -> None:
     assert report.settings["delta"] == 0.5
     assert report.curves["labels"] == LABELS
     assert report.curves["arms"]["Margin"]["mean"] == pytest.approx((100 * frame["Margin"].mean()).tolist())
+    for place, count in enumerate(LABELS):
+        values, band = 100 * frame["KMeans", count].to_numpy(), report.curves["arms"]["KMeans"]
+        ends = stats.t.interval(0.95, 7, values.mean(), stats.sem(values))
+        assert (band["low"][place], band["high"][place]) == pytest.approx(ends)
     assert report.target["value"] == pytest.approx(100 * frame["random"].mean().iloc[-1] - 0.5)
     checked(report)
 
@@ -230,7 +235,7 @@ FEW = "too_few_replicates"
         (without(simulation(), arm="Margin", replicate=2, labels=100), 8, [], ""),
         (without(simulation(), arm="Margin", labels=100), 8, [], ""),
         (without(simulation(), arm="KMeans", labels=50), 8, ["unpaired_start"], ""),
-        (without(simulation(), arm="KMeans", replicate=0, labels=200), 7, [], "Replicates 0 do not span"),
+        (without(simulation(), arm="KMeans", replicate=0, labels=200), 7, [], "Replicate 0 does not span"),
         (changed(simulation(), moved), 8, ["unpaired_start"], ""),
         (changed(simulation(), lost), 8, [], "without a finite accuracy"),
         ([*simulation(), *simulation()], 8, [], "several rows, which were averaged"),
@@ -249,6 +254,46 @@ def test_imperfect_curves_are_told_honestly(rows: Rows, replicates: int, flags: 
     assert note in " ".join(report.notes)
     for arm in found["strategies"]:
         assert (arm["ci"] == [None, None]) is (replicates == 1)
+
+
+@pytest.mark.parametrize("gain", [0.03, -0.03])
+def test_where_random_never_rises_no_saving_is_told(gain: float) -> None:
+    """Random is at its last level with the first labels: how few would do is not known."""
+    rng = np.random.default_rng(0)
+    random = 0.6 + rng.normal(0, 0.001, (8, 4))
+    curves = {"random": random, "Margin": random + gain * np.array([0, 1, 1, 1]), "KMeans": random}
+    report = compare_curves(table_of(curves, LABELS), "accuracy")
+    found = checked(report)
+    assert report.target["random_labels"] == 50
+    assert report.target["at_once"] is True
+    for arm in found["strategies"]:
+        assert (arm["saving"], arm["saving_ci"], arm["label_ratio"], arm["label_ratio_ci"]) == (
+            None, [None, None], None, [None, None]
+        )  # fmt: skip
+    assert [arm["censored"] for arm in found["strategies"]] == [gain < 0, False]
+    assert any("not known (censored): the first 50 do" in note for note in report.notes)
+    priced = build_report(read_table(table_of(curves, LABELS)), "accuracy", label_cost=1.0)
+    assert priced.cost["ci"] == (None, None)
+    assert priced.verdict != "promising"
+    assert "0 %" not in " ".join([report.headline, *report.reasons])
+    assert compare_curves(simulation(), "accuracy").target["at_once"] is False
+    assert not any("censored" in note for note in compare_curves(simulation(), "accuracy").notes)
+
+
+def test_curves_made_elsewhere_have_the_parts_that_they_can_have() -> None:
+    report = compare_curves(simulation(), "accuracy")
+    assert report.settings["mode"] == "curves"
+    absent = ("variance", "curve", "headroom", "pathology", "cost", "legacy", "confirm", "data")
+    assert [getattr(report, name) for name in absent] == [None] * len(absent)
+    assert "finished fits" not in " ".join(report.advice + report.reasons)
+    few = {
+        mode: build_report(read_table(simulation(2)), "accuracy", settings={"mode": mode})
+        for mode in ("curves", "full")
+    }
+    assert {mode: "finished fits are kept" in " ".join(each.advice) for mode, each in few.items()} == {
+        "curves": False,
+        "full": True,
+    }
 
 
 def test_a_collapsed_run_is_named() -> None:

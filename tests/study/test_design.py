@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,14 @@ def test_arms_whose_files_would_meet_are_refused() -> None:
         check_arms(["Margin", "margin"])
     with pytest.raises(ValueError, match="the control arm"):
         check_arms(["Random"])
+
+
+def test_the_confirming_plan_draws_anew_and_stays_in_range() -> None:
+    planned = Design(90, 9, 9, 2, 6, 3, (0.5, 1.0), 2, ("Margin", "BADGE"), seed=4)
+    confirming = planned.confirming("BADGE")
+    assert (confirming.arms, confirming.seed) == (("BADGE",), 4 + 2**31)
+    assert planned.confirming("BADGE") == confirming
+    assert replace(planned, seed=2**32 - 1).confirming("BADGE").seed == 2**31 - 1
+    places = [("simulation", r, i) for r in range(6) for i in range(3)] + [("pilot", r) for r in range(6)]
+    assert {planned.fit_seed(*place) for place in places}.isdisjoint(confirming.fit_seed(*place) for place in places)
+    assert all(set(planned.initial_set(r)) != set(confirming.initial_set(r)) for r in range(6))

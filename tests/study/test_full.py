@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import pickle
 import random
 import signal
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +23,11 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
@@ -303,7 +308,7 @@ def test_core_set_starts_from_the_labeled_samples() -> None:
 class Nosy(QueryStrategy):
     """Counts its queries, and fails where it sees what it does not need."""
 
-    needs: ClassVar[Needs] = Needs(pool=frozenset({"embeddings"}))
+    needs = Needs(pool=frozenset({"embeddings"}))
 
     def __init__(self) -> None:
         self.queries = 0
@@ -320,6 +325,31 @@ class Nosy(QueryStrategy):
         if pool.probs is not None or labeled is not None or pool.embeddings is None:
             raise AssertionError("Not what was asked for.")
         return torch.arange(query_size) + 2 * (self.queries - 1)
+
+
+class Reader(QueryStrategy):
+    """Reads all that a run can give; its picks tell whether it fits together."""
+
+    needs = Needs(
+        pool=frozenset({"probs", "samples", "embeddings", "head"}),
+        labeled=frozenset({"targets", "embeddings"}),
+        target=frozenset({"probs"}),
+    )
+
+    def select(self, pool: Outputs, query_size: int, *, labeled: Any = None, generator: Any = None, target: Any = None):
+        torch.testing.assert_close(pool.head(pool.embeddings).softmax(-1), pool.probs)
+        assert pool.samples.shape == (len(pool), 20, pool.probs.shape[1])
+        assert target.probs.shape == pool.probs.shape
+        return torch.tensor([int(labeled.targets.sum()) % 8, 8 + len(labeled) % 8])
+
+
+def test_a_strategy_may_read_draws_the_head_labels_and_a_target_set() -> None:
+    (fit,) = fitter().fit_many([replace(request(arms=[Reader()]), query_size=2)])
+    labeled = request().labeled.tolist()
+    data = CloudsData()
+    targets = [int(data.train_dataloader().dataset[i][1]) for i in labeled]
+    rest = [i for i in range(PILOT) if i not in labeled]
+    assert fit.picked["Reader"] == [rest[sum(targets) % 8], rest[8 + len(labeled) % 8]]
 
 
 def test_strategies_see_what_they_need_and_keep_no_memory_from_request_to_request() -> None:
@@ -503,6 +533,83 @@ def test_the_validation_set_stands_in_for_the_test_set() -> None:
     assert fit.metrics["accuracy"] == float((probs.argmax(dim=1) == Clouds(24, 1).targets).float().mean())
 
 
+class Scheduled(Net):
+    """Has a schedule, described in one of the ways that Lightning knows.
+
+    Args:
+        described: Makes the return value of ``configure_optimizers`` from optimizer and schedule.
+        kind: Makes the schedule.
+    """
+
+    def __init__(self, described: Callable[[Any, Any], Any], kind: Callable[[Any], Any] = ReduceLROnPlateau) -> None:
+        super().__init__()
+        self.described, self.kind = described, kind
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        return self.described(optimizer, self.kind(optimizer))
+
+
+def nested(optimizer: Any, schedule: Any) -> Any:
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+def halving(optimizer: Any) -> Any:
+    return StepLR(optimizer, 1, 0.5)
+
+
+def needing_a_trainer(optimizer: Any) -> Any:
+    raise RuntimeError("is not attached to a `Trainer`")
+
+
+@pytest.mark.lightning_compat
+@pytest.mark.parametrize(
+    ("described", "kind", "steers"),
+    [
+        (nested, ReduceLROnPlateau, True),
+        (lambda o, s: {"optimizer": o, "lr_scheduler": s, "monitor": "val_loss"}, ReduceLROnPlateau, True),
+        (lambda o, s: ([o], [{"scheduler": s, "monitor": "val_loss"}]), ReduceLROnPlateau, True),
+        (lambda o, s: [nested(o, s)], ReduceLROnPlateau, True),
+        (lambda o, s: ([o], [{"scheduler": s, "monitor": "train_loss"}]), ReduceLROnPlateau, False),
+        (nested, halving, False),  # Lightning does not look at its monitor
+        (nested, needing_a_trainer, False),  # what it goes by is not known
+        (lambda o, s: o, halving, False),
+    ],
+)
+def test_a_schedule_that_goes_by_the_test_set_counts_too(described: Any, kind: Any, steers: bool) -> None:
+    class NoTest(CloudsData):
+        test_dataloader = LightningDataModule.test_dataloader
+
+    asked = functools.partial(Scheduled, described, kind)
+    assert fitter(asked, data=NoTest()).test_used_for_selection == steers
+    assert not fitter(asked).test_used_for_selection
+    if steers:  # it is what Lightning takes for a schedule by a metric
+        trainer = plain_trainer(max_epochs=1)
+        trainer.fit(asked(), datamodule=CloudsData())
+        assert [config.monitor for config in trainer.lr_scheduler_configs] == ["val_loss"]
+
+
+class SlowIO(TorchCheckpointIO):
+    """Takes its time."""
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        time.sleep(0.3)
+        super().save_checkpoint(*args, **kwargs)
+
+
+@pytest.mark.lightning_compat
+def test_checkpoints_that_are_written_in_the_background_are_waited_for(tmp_path: Path) -> None:
+    def trainer(**more: Any) -> Trainer:
+        checkpoint = ModelCheckpoint(dirpath=tmp_path, monitor="val_loss")
+        return plain_trainer(max_epochs=2, enable_checkpointing=True, callbacks=[checkpoint], **more)
+
+    # Lightning ends the plugin, which waits for the last file, before the hook that loads the best one.
+    asked = request(arms=[Margin()])
+    expected = as_values(fit_one(fitter(trainer=trainer()), asked))
+    assert as_values(fit_one(fitter(trainer=trainer(plugins=[AsyncCheckpointIO(SlowIO())])), asked)) == expected
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "batch",
     [
@@ -555,7 +662,7 @@ class DropLast(CloudsData):
 
 
 class Drawing(Nosy):
-    needs: ClassVar[Needs] = Needs(pool=frozenset({"samples"}))
+    needs = Needs(pool=frozenset({"targets"}))
 
 
 class NoForward(Net):
@@ -597,7 +704,7 @@ def test_check_refuses(name: str) -> None:
 
 
 def test_check_refuses_strategies_and_models_that_share_weights() -> None:
-    with pytest.raises(MisconfigurationException, match=r"Drawing needs \['samples'\], which a study does not collect"):
+    with pytest.raises(MisconfigurationException, match=r"Drawing needs \['targets'\] of the pool samples"):
         fitter().check([Drawing()])
     model = Net()
     with pytest.raises(MisconfigurationException, match=r"share the weights 'body\.0\.weight'.*model=lambda"):

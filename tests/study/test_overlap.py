@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import Subset, TensorDataset
 
-from lightning_al.study.overlap import identical_samples, near_duplicates, refuse_shared
+from lightning_al.study import overlap
+from lightning_al.study.overlap import Contents, Samples, near_duplicates, refuse_shared, warn_of_copies
 
 DATA = TensorDataset(torch.randn(30, 4, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3)
 
@@ -35,14 +39,58 @@ def test_parts_that_do_not_meet_and_other_datasets_pass() -> None:
 
 def test_copied_inputs_are_counted_whatever_their_label() -> None:
     inputs = torch.cat([DATA.tensors[0][[3, 7]], torch.zeros(5, 4)])
-    assert identical_samples(DATA, TensorDataset(inputs, torch.zeros(7))) == (2, 7)
-    assert identical_samples(DATA, None) == (0, 0)
+    assert Contents(DATA, TensorDataset(inputs, torch.zeros(7))).copies() == (2, 7)
+    assert Contents(DATA, None).copies() == (0, 0)
 
 
 def test_dicts_are_compared_without_labels_and_indices() -> None:
     pilot = [{"x": torch.tensor([1.0]), "label": 0, "index": 0}, {"x": torch.tensor([2.0]), "label": 1, "index": 1}]
     test = [{"x": torch.tensor([2.0]), "label": 0, "index": 5}, {"x": torch.tensor([3.0]), "label": 1, "index": 6}]
-    assert identical_samples(pilot, test) == (1, 2)
+    assert Contents(pilot, test).copies() == (1, 2)
+
+
+class Noted(list[tuple[torch.Tensor, int]]):
+    """Samples that note who is read."""
+
+    def __init__(self, samples: Iterable[tuple[torch.Tensor, int]]) -> None:
+        super().__init__(samples)
+        self.read: list[int] = []
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        self.read.append(position)
+        return super().__getitem__(position)
+
+
+def test_a_sample_is_read_once_whatever_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_MOST_HASHED", 4)
+    monkeypatch.setattr(overlap, "_MOST", 8)
+    pilot, test = Noted(DATA), Noted(list(DATA)[:6])
+    contents = Contents(pilot, test)
+    first = contents.digest
+    assert (pilot.read, test.read) == ([0, 9, 19, 29], [0, 1, 3, 5])  # evenly over the whole
+    assert (contents.copies(), contents.digest) == ((2, 6), first)  # of the pilot 0, 4, 8, 12, 16, 20, 24 and 29
+    assert (len(pilot.read), sorted(test.read)) == (len(set(pilot.read)), list(range(6)))
+
+
+def test_the_digest_sees_labels_and_what_stands_at_the_end() -> None:
+    x, y = DATA.tensors
+    whole = Contents(DATA, DATA).digest
+    assert Contents(TensorDataset(x.clone(), y.clone()), DATA).digest == whole
+    relabeled, moved = y.clone(), x.clone()
+    relabeled[-1] = 1
+    moved[-1] += 1
+    assert len({whole, *(Contents(TensorDataset(*each), DATA).digest for each in [(x, relabeled), (moved, y)])}) == 3
+    assert Samples(range(10_001)).spread(5) == [0, 2500, 5000, 7500, 10_000]
+
+
+def test_the_warning_of_copies_is_kept_with_the_study(tmp_path: Path) -> None:
+    told = ["30 of 30 test samples are in the pilot too, byte for byte: they flatter every fit."]
+    with pytest.warns(UserWarning, match="30 of 30 test samples"):
+        assert warn_of_copies(Contents(DATA, DATA), tmp_path) == told
+    unread = Noted(DATA)
+    with pytest.warns(UserWarning, match="Take them out of one of the two"):
+        assert warn_of_copies(Contents(unread, unread), tmp_path) == told
+    assert unread.read == []
 
 
 def test_random_numbers_that_a_dataset_draws_are_put_back() -> None:
@@ -54,7 +102,7 @@ def test_random_numbers_that_a_dataset_draws_are_put_back() -> None:
             return torch.rand(2), 0
 
     torch.manual_seed(1)
-    identical_samples(Noisy(), Noisy())
+    Contents(Noisy(), Noisy()).copies()
     drawn = torch.rand(1)
     torch.manual_seed(1)
     assert drawn == torch.rand(1)

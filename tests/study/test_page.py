@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from lightning_al.study import page, wording
+from lightning_al.study.compare import compare_curves
 from lightning_al.study.page import render, write_page
 from tests._helpers.reports import HOSTILE, bare, hostile, made_up
 
@@ -242,8 +243,117 @@ def test_ends_without_bound_and_targets_never_reached(pages: dict[str, Written])
     outline = Outline(render(made_up("inconclusive"), [], []))
     assert outline.row("LeastConfidence", 1)[:4] == ["never reached", "never reached", "never reached", "62 %"]
     assert outline.row("Margin", 1)[:2] == ["12 % [−∞, 24]", "0.88 [0.76, ∞]"]
-    assert "12 % [−∞, 24] %" in outline.text()
+    assert "[−∞, 24] % best guess 12 %" in outline.text()
     assert "BADGE collapsed alone in 7." in outline.text()
+
+
+def unpaid() -> dict[str, Any]:
+    """A report whose strategies are worthwhile and do not pay: 197 labels at 1.50 are saved for 500 of computing."""
+    report = made_up("promising") | {"verdict": "inconclusive", "confirm": None, "required_R": 34}
+    report["cost"].update(compute_cost=500.0, net=-204.5, net_ci=[-306.5, -102.5])
+    return report
+
+
+def test_where_the_price_decides_the_page_tells_the_price_that_pays() -> None:
+    text = Outline(render(unpaid(), [], [])).text()
+    assert text.count(" ".join(wording.UNPAID)) == 1
+    assert "neither shown nor ruled out" not in text
+    assert "It pays where a label costs more than 2.54." in text  # 500 / 197
+    assert "Replicates that would settle it" not in text
+    assert "not established" not in text.lower()  # the gain is
+    assert "Replicates that would settle it" in Outline(render(made_up("inconclusive"), [], [])).text()
+    assert (
+        "Replicates that would settle it"
+        not in Outline(render(made_up("promising") | {"required_R": 12}, [], [])).text()
+    )
+
+
+def test_an_open_answer_shows_ranges_before_numbers() -> None:
+    text = Outline(render(made_up("inconclusive"), [], [])).text()
+    assert "What it might save: not established" in text
+    assert "[−0.57, +2.17] points best guess +0.80 points Not established. More accuracy, on average" in text
+    assert "[−∞, 24] % best guess 12 % Not established. 452 instead of 512" in text
+    promising = Outline(render(made_up("promising"), [], [])).text()
+    assert "not established" not in promising.lower()
+
+
+def test_a_lower_metric_reads_right() -> None:
+    report = made_up("promising")
+    report["metric"] = {"name": "loss", "higher_is_better": False, "scale": 1, "unit": ""}
+    report["settings"]["delta"] = 0.02
+    outline = Outline(render(report, [], []))
+    text = outline.text()
+    assert "+1.9000 [+0.7000, +3.1000] Less loss, on average over the budget; at least 0.0200 would" in text
+    assert "a positive gain is less loss, an improvement" in text
+    assert "Better than random in" in text
+    assert "bove random" not in text
+    assert outline.row("accuracy")[:2] == [f"{report['legacy']['metrics']['accuracy'][key]:.1f}" for key in
+                                           ("best_20", "worst_80")]  # fmt: skip
+
+
+def test_curves_made_elsewhere_have_no_study_behind_them() -> None:
+    rows = [
+        {"arm": arm, "replicate": replicate, "labels": labels, "accuracy": 0.5 + 0.01 * step + gain * (step > 0)}
+        for arm, gain in (("random", 0.0), ("Margin", 0.02)) for replicate in range(4)
+        for step, labels in enumerate((10, 20, 30, 40))
+    ]  # fmt: skip
+    report = compare_curves(rows, "accuracy").to_dict() | {"notes": []}
+    text = Outline(render(report, [], [])).text()
+    assert "made from curves that were measured elsewhere" in text
+    for false in ("pilot", "curves.csv", "label_cost", "label cost", "finished fits", "under study", "--confirm",
+                  "contact sheet"):  # fmt: skip
+        assert false not in text, false
+    whole = Outline(render(made_up("promising"), [], [])).text()
+    assert "each fit is in curves.csv" in whole
+    assert "Intervals hold for this pilot" in whole
+
+
+def test_where_random_never_rises_no_saving_is_shown() -> None:
+    report = made_up("promising") | {"confirm": None}
+    report["target"] |= {"random_labels": 60.0, "at_once": True}
+    for each in report["strategies"]:
+        each.update(saving=None, saving_ci=[None, None], label_ratio=None, label_ratio_ci=[None, None], censored=False)
+    report["cost"].update(labels_saved=0.0, ci=[None, None])
+    outline = Outline(render(report, [], []))
+    assert "no level to compare Random labels reach no level to compare with: the first they have are already" in (
+        outline.text()
+    )
+    assert "within 0.50 points of their last" in outline.text()
+    assert "Money saved with Margin none" in outline.text()
+    assert outline.row("Margin", 1)[:2] == ["-", "-"]
+    assert "labels saved with Margin 0" not in outline.text().lower()
+
+
+def test_room_and_headroom_are_explained() -> None:
+    text = Outline(render(made_up("promising"), [], [])).text()
+    assert "Room for any strategy at all +5.10 points [+4.20, +6.00] The most that any strategy could add to" in text
+    assert text.count("the most that any strategy could add to random labels, on average over the budget") == 2
+    assert "Headroom What the whole pilot gains over the first labels" in text
+
+
+def test_an_unknown_number_of_classes_has_no_row() -> None:
+    report = made_up("promising")
+    assert Outline(render(report, [], [])).row("Classes") == ["4: Maize, Fat Hen, Charlock, Cleavers"]
+    report["data"] |= {"classes": None, "class_names": None}
+    outline = Outline(render(report, [], []))
+    assert [row for row in outline.rows if row[:1] == ["Classes"]] == []
+
+
+def test_the_full_models_notes_failures_and_answer_are_shown() -> None:
+    report = made_up("promising")
+    report["confirm"] |= {
+        "notes": ["Every fit began with the same `weights`."], "seconds": {"fit": 77.5},
+        "failures": [{"key": "simulation-Margin-r06", "error": "RuntimeError: no space"}],
+    }  # fmt: skip
+    outline = Outline(render(report, [], []))
+    text = outline.text()
+    assert "Fits of the full model that failed twice" in text
+    assert outline.row("simulation-Margin-r06") == ["RuntimeError: no space"]
+    assert outline.row("design-b2-f0.4-s1") == ["RuntimeError: out of memory"]
+    limits = text[text.rindex("Limits") :]
+    assert "Full model: Every fit began with the same weights." in limits
+    assert f"Proxy: {report['notes'][0]}" in limits
+    assert outline.row("fit") == ["77.5"]
 
 
 def test_backticks_become_code_and_nothing_else() -> None:

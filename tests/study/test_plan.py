@@ -86,6 +86,26 @@ def test_without_a_fitter_nothing_is_timed() -> None:
     assert (plan.seconds, plan.design.num_fits) == (None, FITS)
 
 
+def test_what_is_finished_is_not_reckoned(fitter: SlowFitter) -> None:
+    cells = [{"labels": labels} for labels in [48] * 15 + [60] * 10]
+    plan = plan_of(DESIGN, "full", 1, fitter, {"Margin": Margin(), "BADGE": BADGE()}, cells)
+    # half of a fit's time grows with its labels
+    whole, labels = FITS * 10 + 40 * 6, 3 * 5 * 720 + 10 * (60 + 3 * 540 + 1200)
+    assert labels == 39_600
+    assert plan.seconds == pytest.approx(whole * (0.5 * (FITS - 25) / FITS + 0.5 * (labels - 1320) / labels))
+    assert (plan.finished, plan.left) == (25, 190)
+    assert str(plan).splitlines()[3:] == [
+        "In all                  215 fits",
+        "Left                    190 fits  about 37 min, reckoned from one timed fit",
+    ]
+
+
+def test_a_finished_study_is_not_timed(fitter: SlowFitter) -> None:
+    plan = plan_of(DESIGN, "full", 1, fitter, {"Margin": Margin()}, [{"labels": 60}] * FITS)
+    assert str(plan).splitlines()[-1] == "Left                      0 fits  the answer alone is written anew"
+    assert (plan.seconds, plan.hint, fitter.requests) == (None, "", [])
+
+
 def test_a_pilot_that_is_all_labeled_is_not_queried(fitter: SlowFitter) -> None:
     everything = Design(10, 9, 1, 1, 2, 2, (1.0,), 1, ("Margin",), seed=0)
     plan_of(everything, "full", 1, fitter, {"Margin": Margin()})

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lightning_al.study.reading import in_order, name_of, numbers, read_table, require_columns, rows_of
+from lightning_al.study.reading import in_order, metrics_in, name_of, numbers, read_table, require_columns, rows_of
 
 ROWS = [{"arm": "random", "labels": 10, "accuracy": 0.5}, {"arm": "Margin, plain", "labels": 20, "accuracy": None}]
 
@@ -48,13 +48,50 @@ def test_what_is_no_table_is_refused(source: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "it is empty"), ("arm,labels\nrandom\n", "header's 2 cells, but row 2 has 1")]
+    ("text", "message"),
+    [
+        ("", "it is empty"),
+        ("arm,labels\nrandom\n", "header's 2 cells, but line 2 has 1"),
+        ('arm,labels\n\n"a\nb",1\nrandom\n', "header's 2 cells, but line 5 has 1"),
+        ("arm,labels, arm\nrandom,1,Margin\n", r"its own name, but \['arm'\] stand there twice"),
+    ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "curves.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "can't decode byte 0x89"),
+        ("arm,labels\nrandom,1\n".encode("utf-16-le"), "it holds NUL bytes"),
+        (b"arm,labels\nrandom,1\x00\n", "it holds NUL bytes"),
+        (b"arm,labels\n" + b"a" * 200_000 + b",1\n", "field larger than field limit"),
+    ],
+)
+def test_a_file_that_is_no_csv_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"curves\.csv' to be a table as CSV.*{message}.*commas, in UTF-8") as raised:
+        read_table(path)
+    assert type(raised.value) is ValueError
+
+
+def test_an_unnamed_column_may_stand_twice(tmp_path: Path) -> None:
+    """As spreadsheets and pandas write what nobody named."""
+    path = tmp_path / "curves.csv"
+    path.write_text(",arm,\n0,random,\n")
+    assert read_table(path)["arm"] == ["random"]
+
+
+def test_metrics_are_what_tells_neither_place_nor_effort() -> None:
+    place = {name: ["1"] for name in ("part", "arm", "replicate", "bucket", "fraction", "round", "labels", "seed", "")}
+    effort = {name: [2.0] for name in ("seconds_fit", "seconds_of_my_own", "peak_memory_mb")}
+    table = {**place, "f1": ["0.5"], "remark": ["good"], "late": [None], "half": ["", 0.5], **effort}
+    assert metrics_in({name: column * (1 + (len(column) == 1)) for name, column in table.items()}) == ["f1", "half"]
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

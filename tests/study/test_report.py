@@ -61,6 +61,37 @@ def test_what_is_no_report(text: str, message: str) -> None:
         FeasibilityReport.from_json(text)
 
 
+METRIC = {"name": "accuracy", "higher_is_better": True, "scale": 100, "unit": "points"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"verdict": "maybe"}, "`verdict` of a report to be of type Literal['promising', 'not_promising', "),
+        ({"verdict": ["promising"]}, "but got ['promising']"),
+        ({"reasons": "none"}, "`reasons` of a report to be of type list[str], but got 'none'"),
+        ({"flags": [1]}, "`flags` of a report to be of type list[str], but got [1]"),
+        ({"metric": "accuracy"}, "`metric` of a report to be of type dict[str, Any], but got 'accuracy'"),
+        ({"metric": {**METRIC, "scale": "100"}}, "`metric.scale` of a report to be of type float, but got '100'"),
+        ({"metric": {"name": "accuracy"}}, "`metric.higher_is_better` of a report to be of type bool, but got None"),
+        ({"strategies": [{}, "Margin"]}, "`strategies` of a report to be of type list[dict[str, Any]], but got [{}, "),
+        ({"replicates": 6.5}, "`replicates` of a report to be of type int, but got 6.5"),
+        ({"replicates": True}, "`replicates` of a report to be of type int, but got True"),
+        ({"exploratory": "no"}, "`exploratory` of a report to be of type bool"),
+        ({"required_R": "40"}, "`required_R` of a report to be of type int | None, but got '40'"),
+        ({"room": []}, "`room` of a report to be of type dict[str, Any] | None, but got []"),
+        ({"seconds": {"fit": "long"}}, "`seconds` of a report to be of type dict[str, float], but got {'fit': 'long'}"),
+        ({"notes": None}, "`notes` of a report to be of type list[str], but got None"),
+    ],
+)
+def test_a_part_of_the_wrong_type_is_named(changes: dict[str, Any], message: str) -> None:
+    whole = report(seconds={"fit": 1}, required_R=40, room={"ci": [None, 1]}).to_dict()
+    assert FeasibilityReport.from_json(json.dumps(whole)).required_R == 40
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the message is compared below
+        FeasibilityReport.from_json(json.dumps({**whole, **changes}))
+    assert message in str(raised.value)
+
+
 def test_saving_makes_the_folder_and_tells_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(page_module, "write_page", lambda *given: drawn.append(given))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from lightning_al.strategies import BADGE, Margin, Random
 from lightning_al.study import settings
+from lightning_al.study.metrics import metric_name
 
 
 def test_arms_are_named_by_class_and_where_that_is_not_enough_by_arguments() -> None:
@@ -23,8 +25,48 @@ def test_the_deciding_metric_comes_first_and_is_not_doubled() -> None:
     assert settings.study_metrics("f1", ["recall", "f1"], None).names == ("f1", "recall")
     kappa = "torchmetrics.classification.MulticlassCohenKappa"
     assert settings.study_metrics(kappa, [kappa, "accuracy"], 0.1).names == ("MulticlassCohenKappa", "accuracy")
+    with pytest.raises(ValueError, match="names 'f1' twice"):
+        settings.study_metrics("f1", ["f1", "recall", "f1"], None)
     with pytest.raises(ValueError, match=r"MulticlassCohenKappa does not lie in \[0, 1\].*Set `delta`"):
         settings.study_metrics(kappa, None, None)
+
+
+PROBS, TARGETS = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]]), torch.tensor([0, 0, 1, 1])
+FBETA = "torchmetrics.classification.MulticlassFBetaScore"
+BETA = {"class_path": FBETA, "init_args": {"beta": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "entry", "value"),
+    [
+        # Of class 0: precision 2 / 3, recall 1. Of class 1: precision 1, recall 1 / 2.
+        ("f1", {"class_path": "f1", "init_args": {"average": "micro"}}, 0.75),
+        ("MulticlassFBetaScore", BETA, (10 / 11 + 5 / 9) / 2),
+        (FBETA, {**BETA, "class_path": "MulticlassFBetaScore"}, (10 / 11 + 5 / 9) / 2),
+        (FBETA, BETA, (10 / 11 + 5 / 9) / 2),
+        (BETA, BETA, (10 / 11 + 5 / 9) / 2),
+        (BETA, FBETA, (10 / 11 + 5 / 9) / 2),
+        ({"class_path": "f1", "init_args": {"average": "micro"}}, "f1", 0.75),
+        ("f1", "f1", (4 / 5 + 2 / 3) / 2),
+    ],
+)
+def test_an_entry_of_metrics_defines_the_metric_that_decides(metric: Any, entry: Any, value: float) -> None:
+    found = settings.study_metrics(metric, ["accuracy", entry], None)
+    assert found.names == (metric_name(metric), "accuracy")
+    assert found.compute(PROBS, TARGETS)[metric_name(metric)] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "entry"),
+    [
+        (BETA, {**BETA, "init_args": {"beta": 0.5}}),
+        (FBETA, "mine.MulticlassFBetaScore"),
+        (FBETA, {"class_path": "mine.MulticlassFBetaScore", "init_args": {"beta": 2.0}}),
+    ],
+)
+def test_two_definitions_of_the_deciding_metric_are_refused(metric: Any, entry: Any) -> None:
+    with pytest.raises(ValueError, match=r"`metrics` defines 'MulticlassFBetaScore' as .* goes by one of them"):
+        settings.study_metrics(metric, [entry], None)
 
 
 @pytest.mark.parametrize("shares", [[0.2], (0.2, 1), [1]])

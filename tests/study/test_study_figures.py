@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from lightning_al.study import cost_figure, drawing, explaining_figures, study_figures
@@ -145,6 +146,35 @@ def test_gains_and_money_stand_at_their_costs() -> None:
     assert all(start[1] != 1 or end[1] != 1 for start, end in segments(money))  # computing has no interval
 
 
+@pytest.mark.parametrize("arms", [1, 2, 5, 12])
+@pytest.mark.parametrize(("money", "same"), [(True, True), (False, True), (True, False)])
+def test_names_of_gains_against_time_never_overlap(arms: int, money: bool, same: bool) -> None:
+    report = made_up("promising") | {"confirm": None}
+    arm, names = report["strategies"][1], [f"AStrategyNo{place}" for place in range(arms)]
+    gains = np.full(arms, 2.6) if same else np.random.default_rng(arms).normal(2.6, 0.3, arms)
+    report["strategies"] = [{**arm, "name": name, "delta": gain} for name, gain in zip(names, gains, strict=True)]
+    report["cost"] = report["cost"] if money else None
+    canvas = cost_figure.draw_cost(report).canvas
+    canvas.draw_without_rendering()
+    axes = canvas.axes[0]
+    texts = {text.get_text(): text for text in axes.texts}
+    assert sorted(texts) == sorted(names)
+    others = [axes.xaxis.label, axes._left_title]
+    boxes = [Text.get_window_extent(text) for text in (*texts.values(), *others)]  # of the letters, without leaders
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+        assert canvas.bbox.x0 <= box.x0 < box.x1 <= canvas.bbox.x1
+        assert canvas.bbox.y0 <= box.y0 < box.y1 <= canvas.bbox.y1
+    # nor does a name cover a point or whisker: all stand right of the panel
+    assert min(box.x0 for box in boxes[:arms]) > axes.bbox.x1
+    assert [texts[name].xy for name in names] == [(0.012, gain) for gain in gains]  # each is led to its point
+
+
+def test_twelve_arms_have_twelve_looks() -> None:
+    looks = drawing.arm_looks({"strategies": [{"name": str(place)} for place in range(12)]})
+    assert len(set(looks.values())) == 13
+
+
 def test_variance_bars_have_the_whiskers_of_the_f_interval() -> None:
     report = made_up("promising")
     shares, spread = explaining_figures.draw_variance(report).canvas.axes
@@ -184,7 +214,17 @@ def test_a_lower_is_better_metric_in_its_own_unit_is_named_as_such() -> None:
     report["metric"] = {"name": "calibration_error", "higher_is_better": False, "scale": 1, "unit": ""}
     report["settings"]["delta"] = 0.005
     report["strategies"][0].update(delta=0.0123, ci=[0.0017, 0.0229])
-    assert "calibration error (lower is better)" in study_figures.draw_curves(report).alt
+    curves, forest, cost = (
+        study_figures.draw_curves(report),
+        study_figures.draw_forest(report),
+        cost_figure.draw_cost(report),
+    )
+    assert "calibration error (lower is better)" in curves.alt
+    assert "its line lies below the dashed grey one" in curves.caption
+    assert "its line lies above the dashed grey one" in study_figures.draw_curves(made_up("promising")).caption
+    assert forest.canvas.axes[0].get_xlabel() == "gain over random (less calibration error)"
+    assert cost.canvas.axes[0].get_title("left") == "gain over random (less calibration error)"
+    assert "20 %: 69.0 to 78.7" in explaining_figures.draw_article(report, "accuracy").alt
     assert "LeastConfidence +0.01230 [+0.00170, +0.02290]" in study_figures.draw_forest(report).alt
 
 

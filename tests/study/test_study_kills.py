@@ -104,7 +104,7 @@ def test_a_proxy_killed(what: str, whole_proxy: Path, tmp_path: Path) -> None:
 def test_ended_with_two_workers(number: int, whole: Path, tmp_path: Path) -> None:
     write(tmp_path)
     ended = start(tmp_path, killed_command_line, 12, tmp_path / "moments.txt", number, "cell", "--study.workers=2")
-    assert ended.wait() == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 1}[number], (
+    assert ended.wait() == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}[number], (
         ended.output
     )
     assert (number == signal.SIGINT) == ("interrupted. The same command goes on" in ended.output)

@@ -146,7 +146,7 @@ def test_the_headline_has_the_gain_the_interval_and_the_saving() -> None:
     found = decide(made(CLEAR | {"delta": 2.617, "low": 1.5, "high": 3.734}))
     assert found.headline == (
         "Active learning is promising: A gains 2.62 accuracy points over random labels on average over the budget "
-        "(95 % interval 1.50 to 3.73), and reaches random's last level (less 0.50 points) with 20 % fewer labels "
+        "(95 % interval 1.50 to 3.73), and reaches random's last level (within 0.50 points) with 20 % fewer labels "
         "(95 % interval 15 to 25 %)."
     )
 
@@ -172,7 +172,38 @@ def test_lower_is_better_and_own_units_are_told_as_such() -> None:
     lower = dataclasses.replace(comparison.curves, metric="calibration_error", sign=-1)
     assert "A lowers calibration error by 2.00 points" in decide(dataclasses.replace(comparison, curves=lower)).headline
     own = dataclasses.replace(comparison.curves, metric="log_likelihood", scale=1.0)
-    assert "A gains 2.00 in log likelihood over" in decide(dataclasses.replace(comparison, curves=own)).headline
+    fine = dataclasses.replace(comparison, curves=own, delta=0.005)
+    assert "A gains 2.00000 in log likelihood over" in decide(fine).headline  # digits are those of the tables
+    assert "it was better than random in 10 of 10 replicates" in decide(fine).reasons[0]
+    assert "random's last level (within 0.00500) with" in decide(fine).reasons[0]
+
+
+def test_an_unpaid_gain_is_told_with_the_price_that_would_pay() -> None:
+    # 50 labels are saved at 0.10 each, and computing costs 20: a label must cost 20 / 50 = 0.40.
+    dear = Cost("A", 0.1, 4.0, 50.0, (40.0, 60.0), 5.0, (4.0, 6.0), 5.0, 20.0, -15.0, (-16.0, -14.0))
+    none_saved = dataclasses.replace(dear, labels_saved=0.0, money_saved=0.0, net=-20.0)
+    told = decide(made(CLEAR, CLEAR, CLEAR, required_R=34), costs={"A": dear, "B": none_saved, "C": cost(None)}).reasons
+    assert (
+        "A is better than random labels, but not worth its cost: net \N{MINUS SIGN}15.00. It would be if a label "
+        in (" ".join(told))
+    )
+    assert "cost more than 0.40, not 0.10 as given." in " ".join(told)
+    assert any("B is better" in each and "it saves no labels, and computing costs 20.00" in each for each in told)
+    assert any("C is better" in each and "never reaches random's last level" in each for each in told)
+    assert not any("34" in each for each in told)
+
+
+def test_where_random_never_rises_no_saving_is_told() -> None:
+    flat = dataclasses.replace(made(CLEAR), random_labels_to_target=10.0)
+    found = decide(flat)
+    assert "fewer labels" not in " ".join([found.headline, *found.reasons])
+    assert any("Random labels improve by less than 0.50 points over the whole budget" in each for each in found.reasons)
+
+
+def test_one_replicate_has_a_saving_without_an_interval() -> None:
+    alone = CLEAR | {"saving_low": -np.inf, "saving_high": np.inf}
+    told = decide(made(alone, replicates=1, required_R=None)).reasons[0]
+    assert "it needs 80 % of random's labels for random's last level (within 0.50 points) (no interval)" in told
 
 
 @pytest.mark.parametrize(
@@ -182,8 +213,8 @@ def test_lower_is_better_and_own_units_are_told_as_such() -> None:
         (made(NULL | {"high": 0.9}, required_R=None), "Not even 200 replicates would settle it"),
         (made(CLEAR, replicates=1, required_R=None), "Run at least 6 replicates"),
         (made(CLEAR | {"collapses": ("3", "7")}), "A alone collapsed in replicates 3, 7"),
-        (made(HARM), "never reaches random's last level (less 0.50 points) within the budget"),
-        (made(NULL | {"saving": -0.3}), "needs 30 % more labels for random's last level (less 0.50 points)"),
+        (made(HARM), "never reaches random's last level (within 0.50 points) within the budget"),
+        (made(NULL | {"saving": -0.3}), "needs 30 % more labels for random's last level (within 0.50 points)"),
         (made(NULL | {"saving_low": -np.inf}), "(95 % interval of the saving no bound to 10 %)"),
         (made(CLEAR | {"p_adj": 0.0001}), "adjusted p < 0.001"),
     ],
