@@ -178,6 +178,8 @@ class ForwardPass:
             if prediction.draws and "probs" in self.needs:
                 values = values.mean(dim=1)
             owners = seen[done : done + size].repeat_interleave(each)
+            if self.kind == "detection" and len(values):
+                check_simplex(values, self.kind, owners)
             flat = _scores(scorer, values, owners) if len(values) else values.new_zeros(0)
             scores.append(aggregate(flat.view(size, each), how))
             done += size

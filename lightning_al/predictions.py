@@ -238,11 +238,13 @@ def check_simplex(probs: Tensor, kind: OutputKind, seen: Tensor) -> None:
     off = ((rows.sum(dim=-1) - 1).abs() > 1e-2) | (rows < 0).any(dim=-1)
     if bool(off.any()):
         row, draw = off.nonzero()[0].tolist()
+        remedy = "If the model returns logits, leave out `outputs=`."
+        if kind == "detection":
+            remedy = "Scale the class probabilities of each box to a sum of 1, or return one score a box, (n,)."
         total, least = float(rows[row, draw].sum()), float(rows[row, draw].min())
         raise ScoringError(
             f"outputs={kind!r}, but the model's output for dataset index {int(seen[row])} is no distribution: its "
-            f"probabilities sum to {total:.4g}, the least is {least:.4g}. If the model returns logits, leave out "
-            "`outputs=`."
+            f"probabilities sum to {total:.4g}, the least is {least:.4g}. {remedy}"
         )
 
 

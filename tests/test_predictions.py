@@ -159,6 +159,7 @@ def test_boxes_with_class_probabilities() -> None:
             lambda x: [row[None, None] for row in x],
             r"of an image's boxes, but got torch.float32 \(1, 1, 5\)",
         ),
+        (lambda x: [torch.full((1, 2), 0.9) for _ in x], r"no distribution: .* sum to 1.8.* or return one score a box"),
         (lambda x: [1] * len(x), "but got a int. Return a list of one tensor an image"),
         (lambda x: [x[0]], "returned 1 rows for a batch of 3 samples"),
     ],
@@ -187,8 +188,8 @@ def test_shards_of_several_predictions_interleave(kind: str, world_size: int) ->
             return torch.stack([tensor] * world_size)
 
         score(STEPS[kind], Margin(), kind=kind, rank=rank, world_size=world_size, gather=gather)
-        assert kept[0].shape == (most,)
-        parts.append(kept[0][: len(shard)])
+        assert kept[-1].shape == (most,)  # before it, whether all ranks are well
+        parts.append(kept[-1][: len(shard)])
     for rank, part in enumerate(parts):
         torch.testing.assert_close(part, whole[rank::world_size], atol=1e-6, rtol=0)
 

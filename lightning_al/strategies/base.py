@@ -195,7 +195,7 @@ class ScoreStrategy(QueryStrategy):
     Args:
         aggregate: How the scores of a sample's labels, pixels or boxes become the sample's, where it has several:
             ``"mean"``, ``"max"``, ``"sum"``, or a share in (0, 1), the mean over that share of the highest. By default
-            ``"max"`` for detection, else ``"mean"``.
+            ``"max"`` for detection, else ``"mean"``, which prefers short samples where labels cost by length.
 
     Raises:
         ValueError: ``aggregate`` is none of these.

@@ -112,9 +112,11 @@ def predict(embeddings: Tensor, head: Tensor) -> Tensor:
 
 
 def predict_logits(embeddings: Tensor, head: Tensor) -> Tensor:
-    """The logits ``(N, C)`` that a head gives; see `predict`."""
-    with full_precision(head.device):
-        return torch.addmm(head[-1], embeddings.to(head.dtype), head[:-1])
+    """The logits ``(N, C)`` that a head gives, finite and differentiable; see `predict`."""
+    differentiable = torch.is_grad_enabled()
+    with full_precision(head.device), torch.set_grad_enabled(differentiable):
+        logits = torch.addmm(head[-1], embeddings.to(head.dtype), head[:-1])
+        return logits.clamp_min(torch.finfo(logits.dtype).min)  # a class without a label has minus infinity
 
 
 def check_l2(l2: float) -> float:

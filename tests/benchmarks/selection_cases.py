@@ -54,7 +54,8 @@ class Case:
     @property
     def name(self) -> str:
         sizes = (self.samples, self.dimensions, self.classes, self.query_size)
-        return f"{self.strategy} {'/'.join(_short(size) for size in sizes)}{'' if self.shape == 'clouds' else ' ' + self.shape}"
+        shape = "" if self.shape == "clouds" else f" {self.shape}"
+        return f"{self.strategy} {'/'.join(_short(size) for size in sizes)}{shape}"
 
     def quick(self) -> Case:
         """A small one of its kind, to see that it runs; its figures meet no target."""

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from lightning_al.functional import badge, k_center_greedy
-from lightning_al.strategies import BADGE, CoreSet, KMeans, LeastConfidence, Margin, Random
+from lightning_al.strategies import BADGE, ALFAMix, CoreSet, DropQuery, KMeans, LeastConfidence, Margin, Random
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
 from lightning_al.study.heads import L2_PER_FEATURE
 from lightning_al.study.metrics import StudyMetrics
@@ -281,3 +281,11 @@ def test_a_strategy_may_read_the_head_labels_and_a_target_set(fitter):
     rest = [i for i in range(len(PILOT)) if i not in FREE[:40].tolist()]
     assert fit.picked["reader"] == [rest[int(TARGETS[FREE[:40]].sum())], rest[40]]
     assert fit.states == {"reader": {"queries": 4}}
+
+
+def test_strategies_that_run_the_head_work_before_every_class_has_a_label(fitter):
+    few = np.array([i for i in FREE if int(TARGETS[i]) != 2][:12])
+    request = Request(few, 0, {"drop": DropQuery(), "mix": ALFAMix()}, 5)
+    (fit,) = fitter.fit_many([request])
+    for picks in fit.picked.values():
+        assert len(set(picks) - set(few.tolist())) == 5
