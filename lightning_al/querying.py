@@ -58,8 +58,8 @@ def check_readable(strategy: QueryStrategy, kind: OutputKind) -> None:
     if kind not in ONE_DISTRIBUTION and distributions and not isinstance(strategy, ScoreStrategy):
         raise MisconfigurationException(
             f"{strategy.name} reads one distribution over classes a sample, and with outputs={kind!r} a sample has "
-            "several. Take a strategy that scores each (Margin, Entropy, LeastConfidence), or one that reads embeddings "
-            "alone (CoreSet, KMeans, TypiClust)."
+            "several. Take a strategy that scores each (Margin, Entropy, LeastConfidence), or one that reads "
+            "embeddings alone (CoreSet, KMeans, TypiClust)."
         )
 
 
