@@ -35,7 +35,12 @@ class Acquisition:
         Returns:
             The query; None where all of it is pending, and then the pool is as before too.
         """
-        query = self._recorded(round) or self.querying.pick(strategy, round, size)
+        query = self._recorded(round)
+        if query is None:
+            query = self.querying.pick(strategy, round, size)
+        elif strategy.remembers:
+            # The checkpoint is of before the query: what the strategy remembers of it comes by picking once more.
+            self.querying.pick(strategy, round, size)
         answers = on_rank_zero(self.trainer, lambda: self.labeling.ask(query))
         if answers.pending and not answers.labels:
             # A fit on the same labels would tell nothing. The run stays where its last checkpoint is: going on from

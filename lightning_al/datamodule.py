@@ -260,8 +260,12 @@ class ActiveLearningDataModule(TransparentDataModule):
     def targets(self, indices: Sequence[int]) -> list[Any]:
         """The labels of labeled samples: those given, else the dataset's own."""
         with isolate_rng():  # their augmentation must not reach the coming fit
-            samples = labeled_subset(self._dataset, indices, self._labels)
-            return [target_of(samples[position]) for position in range(len(indices))]
+            return [self._labels[index] if index in self._labels else self._own_target(index) for index in indices]
+
+    def _own_target(self, index: int) -> Any:
+        # of the pool's where it has one: a training set that is augmented may draw from a generator of its own
+        target = target_of(self._scored[index])
+        return target_of(self._dataset[index]) if target is None else target
 
     def preview(self, index: int) -> Any:
         """The pool dataset's sample at a dataset index."""

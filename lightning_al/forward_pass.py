@@ -241,14 +241,15 @@ def checked_head(layer: nn.Module | None, plain: Prediction, embeddings: Any, ki
 
     def head(values: Tensor) -> Tensor:
         parameter = next(last.parameters(), None) if isinstance(last, nn.Module) else None
-        training = getattr(last, "training", False)
-        if training:
-            last.eval()
+        modules = list(last.modules()) if isinstance(last, nn.Module) else []
+        modes = [module.training for module in modules]
+        for module in modules:
+            module.training = False
         try:
             logits: Tensor = last(values if parameter is None else values.to(parameter.device, parameter.dtype)).float()
         finally:
-            if training:
-                last.train()
+            for module, mode in zip(modules, modes, strict=True):
+                module.training = mode
         if kind == "binary":
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits

@@ -2,7 +2,7 @@
 
 Dropout in training mode gives each sample of a batch a mask of its own: then a joint distribution of two samples has no
 meaning, and a query depends on the batch size and on the number of devices. Here draw k has one mask a layer, as one
-network of an ensemble would.
+network of an ensemble would. The first dimension of what a layer sees is taken for that of the samples.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def dropout_draws(model: nn.Module, seed: int) -> Iterator[Callable[[int | None]
         seed: Of the masks: the same on every rank.
 
     Yields:
-        A function that chooses the draw that the next forward pass is of, from 0 on; None for one without dropout.
+        A function to call before each forward pass: it says which draw that is of, from 0 on; None is no dropout.
 
     Raises:
         ScoringError: The model has no dropout layer.
@@ -54,19 +54,29 @@ def dropout_draws(model: nn.Module, seed: int) -> Iterator[Callable[[int | None]
             "one, or return the draws of an ensemble, (B, K, C), from `query_step`."
         )
     chosen: int | None = None
+    calls = [0] * len(layers)  # a layer that runs twice in a forward pass drops twice, independently
     masks: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
     def choose(draw: int | None) -> None:
         nonlocal chosen
+        if chosen is not None and not any(calls):
+            raise ScoringError(
+                "None of the model's dropout layers ran in `forward`, so that all draws would be the same. Only layers "
+                "are seen: write torch.nn.Dropout in the place of torch.nn.functional.dropout."
+            )
         chosen = draw
+        calls[:] = [0] * len(layers)
 
     def dropping(number: int) -> Callable[..., Tensor]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
             if chosen is None:
                 return output
-            key = (number, chosen, output.shape[1:], output.dtype, output.device)
+            call = calls[number]
+            calls[number] += 1
+            key = (number, call, chosen, output.shape[1:], output.dtype, output.device)
             if key not in masks:
-                masks[key] = _mask(module, output[:1], (seed * 1_000_003 + chosen) * 1_009 + number)
+                mine = ((seed * 1_000_003 + chosen) * 1_009 + number) * 101 + call
+                masks[key] = _mask(module, output[:1], mine)
             scale, shift = masks[key]
             return output * scale + shift
 

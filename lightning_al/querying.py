@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_debug, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.embeddings import eager, find_layer
@@ -59,7 +59,7 @@ def check_readable(strategy: QueryStrategy, kind: OutputKind) -> None:
         raise MisconfigurationException(
             f"{strategy.name} reads one distribution over classes a sample, and with outputs={kind!r} a sample has "
             "several. Take a strategy that scores each (Margin, Entropy, LeastConfidence), or one that reads "
-            "embeddings alone (CoreSet, KMeans, TypiClust)."
+            "embeddings alone (CoreSet, KMeans, TypiClust); a wrapper around one is not served."
         )
 
 
@@ -87,10 +87,21 @@ class Querying:
         self.trainer, self.datamodule, self.seed = trainer, datamodule, seed
         self.outputs, self.embedding_layer, self.draws = outputs, embedding_layer, draws
         self._targets: dict[int, Any] = {}
+        self._target_sets: list[Dataset[Any] | None] = []  # the one, once it was asked for
 
     def rehearse(self, strategy: QueryStrategy) -> None:
         """Score two samples before the first fit: outputs that cannot be scored should not cost a fit to be found."""
         check_readable(strategy, self.outputs)
+        if strategy.needs.target:
+            dataset = self._target_set()
+            if dataset is None and strategy.own_target:
+                raise MisconfigurationException(
+                    f"{strategy.name} seeks samples like those of a target set, and the datamodule names none: "
+                    "give it a method `target_dataset()` that returns some, those of rare classes say."
+                )
+            if dataset is not None:
+                title = "Checking the target set"
+                self._score(strategy, torch.arange(1), strategy.needs.target, 0, title, dataset=dataset)
         module = self.trainer.lightning_module
         if not hasattr(module, "query_step") and not is_overridden("forward", module):
             raise MisconfigurationException(
@@ -117,6 +128,23 @@ class Querying:
                 f"What {type(module).__name__} returns to be scored looks like probabilities (no value is negative, "
                 "each row sums to 1), and a second softmax would flatten them and change which samples are asked: say "
                 "ActiveLearning(outputs='probs')."
+            )
+
+        if self.outputs == "logits" and "probs" in needs:
+            self._warn_of_several_labels()
+
+    def _warn_of_several_labels(self) -> None:
+        """Warn where targets of a sample are several yes or no, which a softmax would make one class of."""
+        known = self.datamodule.pool.labeled[:8].tolist()
+        try:
+            targets = torch.stack([torch.as_tensor(each) for each in self.datamodule.targets(known)])
+        except (TypeError, ValueError, RuntimeError):  # none, or text, or boxes
+            return
+        several = targets.ndim == 2 and targets.shape[1] > 1 and bool(((targets == 0) | (targets == 1)).all())
+        if several and bool((targets.sum(1) != 1).any()):  # else one-hot classes
+            rank_zero_warn(
+                f"A sample's target holds {targets.shape[1]} labels that do not exclude each other, and a softmax over "
+                "them would change which samples are asked: say ActiveLearning(outputs='multilabel')."
             )
 
     def pick(self, strategy: QueryStrategy, round: int, size: int) -> Query:
@@ -176,17 +204,23 @@ class Querying:
 
         They are those of the datamodule's ``target_dataset()``, else drawn from the pool, which they are often like.
         """
-        own = getattr(self.datamodule, "target_dataset", None)
         needs = strategy.needs.target
-        if callable(own):
-            dataset = own()
-            title = f"Query for round {round}: reading {len(dataset):,} targets"
-            return self._score(strategy, torch.arange(len(dataset)), needs, round, title, dataset=dataset).outputs
+        dataset = self._target_set()
+        if dataset is not None:
+            title = f"Query for round {round}: reading {len(cast(Any, dataset)):,} targets"
+            everything = torch.arange(len(cast(Any, dataset)))
+            return self._score(strategy, everything, needs, round, title, dataset=dataset).outputs
         drawn = draw_targets(len(candidates), self.seed + round)
         if scored.scores is None and scored.outputs.shard is None and needs <= strategy.needs.pool:
             return scored.outputs.take(drawn)
         title = f"Query for round {round}: reading {len(drawn):,} targets"
         return self._score(strategy, candidates[drawn], needs, round, title).outputs
+
+    def _target_set(self) -> Dataset[Any] | None:
+        """The datamodule's, made once."""
+        if not self._target_sets:
+            self._target_sets.append(target_set(self.datamodule))
+        return self._target_sets[0]
 
     def _candidates(self, round: int, size: int) -> Tensor:
         """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves, ``size`` at least.
@@ -234,6 +268,26 @@ class Querying:
                 draws=self.draws,
                 sharded=sharded,
             )
+
+
+def target_set(datamodule: Any) -> Dataset[Any] | None:
+    """The samples that a datamodule wants predictions for, of its method ``target_dataset()``; None where it has none.
+
+    Raises:
+        MisconfigurationException: It is no map-style dataset, or empty.
+    """
+    given = getattr(datamodule, "target_dataset", None)
+    with isolate_rng():  # a split that it draws must not reach the coming fit
+        found = given() if callable(given) else given
+    if found is None:
+        return None
+    if not hasattr(found, "__len__") or not hasattr(found, "__getitem__") or isinstance(found, DataLoader):
+        raise MisconfigurationException(
+            f"Expected `target_dataset` to give a map-style dataset, but got a {type(found).__name__}."
+        )
+    if not len(found):
+        raise MisconfigurationException("`target_dataset` gives no sample, so there is nothing to predict on.")
+    return cast("Dataset[Any]", found)
 
 
 def draw_targets(candidates: int, seed: int) -> Tensor:

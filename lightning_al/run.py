@@ -89,6 +89,7 @@ class Run:
             # An early-stopped round would train an epoch more: Lightning does not save `should_stop`.
             "stopped": self.trainer.should_stop and not rounds.out_of_time(self.trainer, agree=False),
             "strategy": self.callback.strategy.state_dict(),
+            "strategy_is": repr(self.callback.strategy),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,7 +103,13 @@ class Run:
         self.querying.seed = self.seed  # what the run draws does not depend on the process that goes on with it
         self.history = [dict(row) for row in state["history"]]
         self._metrics = dict(state["metrics"])
-        self.callback.strategy.load_state_dict(state["strategy"])
+        try:
+            self.callback.strategy.load_state_dict(state["strategy"])
+        except ValueError as error:
+            raise ResumeError(
+                f"The run was made with {state.get('strategy_is')}, which remembers something else than "
+                f"{self.callback.strategy!r}: go on with the same strategy. ({error})"
+            ) from error
 
     @property
     def is_restored(self) -> bool:

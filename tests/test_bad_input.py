@@ -55,7 +55,7 @@ from tests._helpers.rounds_fixtures import Net, Points, PointsData, WatchingOrac
         ({"initial": [4, -4]}, "list dataset indices, but got -4 in it"),
         ({"initial": 1.5}, "but got 1.5"),
         ({"reset": "never"}, "Expected `reset` to be 'initial', 'random' or 'keep', but got 'never'"),
-        ({"outputs": "logit"}, "Expected `outputs` to be one of logits, log_probs, probs, binary, but got 'logit'"),
+        ({"outputs": "logit"}, "Expected `outputs` to be one of logits, .*, but got 'logit'"),
         ({"oracle": "me"}, "Expected `oracle` to be an instance of lightning_al.Oracle, but got 'me'"),
         ({"stopping": "soon"}, "Expected `stopping` to hold instances of StoppingRule, but got 'soon'"),
         ({"seed": 0.5}, "Expected `seed` to be a whole number, but got 0.5"),
@@ -124,8 +124,8 @@ def weighted(dataset: Any) -> Any:
     return DataLoader(dataset, batch_size=4, sampler=WeightedRandomSampler([1.0] * len(dataset), len(dataset)))
 
 
-class NeedsHead(Random):
-    needs = Needs(pool=frozenset({"head"}))
+class NeedsAnswers(Random):
+    needs = Needs(pool=frozenset({"targets"}))
 
 
 def plain(**data: Any) -> dict[str, Any]:
@@ -153,8 +153,8 @@ EARLY: dict[str, tuple[dict[str, Any], str]] = {
         "`initial` is 9 on ActiveLearning and 8 on ActiveLearningDataModule: say it once",
     ),
     "needs that a run cannot give": (
-        {"al": {"strategy": NeedsHead()}},
-        r"NeedsHead needs \['head'\], which a run does not collect: it has dataset_indices, embeddings, probs",
+        {"al": {"strategy": NeedsAnswers()}},
+        r"NeedsAnswers needs \['targets'\] of the pool samples, which a run does not collect: it has dataset_indices",
     ),
     "seed twice": (
         {"al": {"seed": 5}, "data": ActiveLearningDataModule(PointsData(), initial=8, seed=3)},

@@ -31,14 +31,17 @@ def test_a_draw_has_one_mask_for_all_samples_in_any_batch(layer: nn.Module) -> N
     with dropout_draws(model, seed=3) as draw:
         draw(0)
         together = model(given.clone())
-        alone = torch.cat([model(row[None].clone()) for row in given])
+        alone = []
+        for row in given:
+            draw(0)
+            alone.append(model(row[None].clone()))
         draw(1)
         other = model(given.clone())
         draw(None)
         plain = model(given.clone())
         draw(0)
         again = model(given.clone())
-    assert torch.equal(together, alone)
+    assert torch.equal(together, torch.cat(alone))
     assert torch.equal(together, again)
     assert torch.equal(plain, given)
     assert not torch.equal(together, other)
@@ -94,3 +97,23 @@ def test_a_model_without_dropout_is_refused() -> None:
         dropout_draws(nn.Sequential(nn.Dropout(0.0), nn.Linear(2, 2)), seed=0),
     ):
         pass
+
+
+def test_a_layer_that_runs_twice_drops_twice() -> None:
+    layer = nn.Dropout(0.5).eval()
+    with dropout_draws(layer, seed=0) as draw:
+        shares = []
+        for number in range(50):
+            draw(number)
+            shares.append((layer(layer(torch.ones(1, 200))) > 0).float().mean())
+    assert torch.stack(shares).mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_dropout_that_no_layer_does_is_noticed() -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    model.unused = nn.Dropout(0.5)
+    with dropout_draws(nn.ModuleList([model, nn.Dropout(0.5)]), seed=0) as draw:
+        draw(0)
+        model[0](torch.ones(1, 3))
+        with pytest.raises(ScoringError, match=r"write torch\.nn\.Dropout in the place of"):
+            draw(1)

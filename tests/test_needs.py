@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,20 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lightning_al import BADGE, ActiveLearning, Margin
+from lightning_al import BADGE, FLQMI, ActiveLearning, Margin, Mixture
 from lightning_al.oracles import Answers, Oracle, Query
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
-from tests._helpers.rounds_fixtures import Net, Points, PointsData, WatchingOracle, run, wrapped
+from tests._helpers.rounds_fixtures import (
+    Net,
+    Points,
+    PointsData,
+    WatchingOracle,
+    make_trainer,
+    run,
+    same,
+    weights_of,
+    wrapped,
+)
 
 
 class Curious(QueryStrategy):
@@ -171,3 +183,139 @@ def test_what_cannot_be_read_is_refused_before_the_first_fit(
 def test_draws_are_counted(wrong: Any) -> None:
     with pytest.raises(ValueError, match="Expected `mc_samples` to be a positive whole number"):
         ActiveLearning("Margin", budget=10, mc_samples=wrong)
+
+
+@pytest.mark.parametrize("asked", [{"strategy": "ClusterMargin"}, {"strategy": Mixture(["DCoM", "Random"])}])
+def test_what_a_strategy_remembers_survives_a_kill_between_query_and_answer(tmp_path: Path, asked: Any) -> None:
+    class Fails(WatchingOracle):
+        def label(self, query: Query) -> Answers:
+            if query.round == 1:
+                raise KeyError("gone")
+            return super().label(query)
+
+    def settings(name: str, oracle: Oracle) -> Any:
+        return {**copy.deepcopy(asked), "rounds": 4, "query_size": 3, "oracle": oracle, "dirpath": tmp_path / name}
+
+    torch.manual_seed(0)
+    whole = run(tmp_path, al=settings("whole", WatchingOracle()), enable_checkpointing=True)
+    torch.manual_seed(0)
+    with pytest.raises(KeyError, match="gone"):
+        run(tmp_path, al=settings("killed", Fails()), enable_checkpointing=True)
+    callback = ActiveLearning(**settings("killed", WatchingOracle()))
+    trainer = make_trainer(tmp_path, [callback], enable_checkpointing=True)
+    trainer.fit(Net(), datamodule=wrapped(), ckpt_path=tmp_path / "killed" / "last-round.ckpt")
+    assert callback.oracle.picks == whole.picks
+
+
+class Drawing(PointsData):
+    """Draws when it is asked for its targets."""
+
+    def target_dataset(self) -> Points:
+        torch.rand(7)
+        return Points(10, seed=5)
+
+
+def test_the_target_set_is_made_once_and_draws_reach_no_fit(tmp_path: Path) -> None:
+    calls = []
+
+    class Counted(Drawing):
+        def target_dataset(self) -> Points:
+            calls.append(1)
+            return super().target_dataset()
+
+    torch.manual_seed(0)
+    plain = run(tmp_path / "plain", data=wrapped(WithTargets()), al={"strategy": Curious(target={"probs"})})
+    torch.manual_seed(0)
+    drawn = run(tmp_path / "drawn", data=wrapped(Counted()), al={"strategy": Curious(target={"probs"})})
+    assert same(weights_of(plain.model), weights_of(drawn.model))
+    assert calls == [1]
+
+
+class NoTargets(PointsData):
+    def target_dataset(self) -> Points:
+        return Points(0)
+
+
+class AsAttribute(PointsData):
+    target_dataset = Points(10, seed=5)
+
+
+class ALoader(PointsData):
+    def target_dataset(self) -> Any:
+        return self.val_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("data", "strategy", "message"),
+    [
+        (NoTargets, Curious(target={"probs"}), "`target_dataset` gives no sample"),
+        (ALoader, Curious(target={"probs"}), "to give a map-style dataset, but got a DataLoader"),
+        (PointsData, FLQMI(), r"FLQMI seeks samples like those of a target set.*method `target_dataset\(\)`"),
+        (PointsData, Mixture(["FLQMI", "Random"]), "Mixture.* seeks samples like those of a target set"),
+    ],
+)
+def test_targets_that_are_none_are_refused_before_the_first_fit(
+    tmp_path: Path, data: Any, strategy: QueryStrategy, message: str
+) -> None:
+    net = Net()
+    with pytest.raises(MisconfigurationException, match=message):
+        run(tmp_path, model=net, data=wrapped(data()), al={"strategy": strategy})
+    assert net.seen == []
+
+
+def test_a_target_set_may_be_an_attribute(tmp_path: Path) -> None:
+    curious = Curious(target={"probs"})
+    run(tmp_path, data=wrapped(AsAttribute()), al={"strategy": curious, "rounds": 2})
+    assert len(curious._seen[0]["target"]) == 10
+
+
+class TwoLabels(Points):
+    def __getitem__(self, index: int) -> Any:
+        return self.x[index], (self.x[index] > 0).float(), index
+
+
+class TwoLabelsData(PointsData):
+    def __init__(self) -> None:
+        super().__init__()
+        self.train_set = TwoLabels()
+
+
+def test_labels_that_do_not_exclude_each_other_are_warned_of(tmp_path: Path) -> None:
+    for outputs, told in (("logits", True), ("multilabel", False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run(tmp_path / outputs, model=Unsupervised(), data=wrapped(TwoLabelsData()),
+                al={"strategy": "Margin", "outputs": outputs})  # fmt: skip
+        assert any("2 labels that do not exclude each other" in str(each.message) for each in caught) is told
+
+
+def test_a_frozen_norm_in_the_head_stays_frozen(tmp_path: Path) -> None:
+    class Normed(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(8)
+            self.last = nn.Sequential(self.norm, self.head)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.tanh(self.body(x)))
+
+        def on_train_start(self) -> None:
+            self.norm.eval()
+
+        def query_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+            hidden = torch.tanh(self.body(batch[0]))
+            return {"logits": self.last(hidden), "embeddings": hidden, "head": self.last}
+
+    modes = []
+
+    class Watch(Curious):
+        def select(self, pool: Outputs, query_size: int, **more: Any) -> Tensor:
+            net.last.train()
+            net.norm.eval()
+            pool.head(pool.embeddings)
+            modes.append((net.last.training, net.norm.training, net.head.training))
+            return super().select(pool, query_size, **more)
+
+    net = Normed()
+    run(tmp_path, model=net, al={"strategy": Watch(pool={"embeddings", "head"}), "rounds": 2})
+    assert modes == [(True, False, True)]

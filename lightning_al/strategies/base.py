@@ -123,6 +123,9 @@ class QueryStrategy(ABC):
 
     needs: Needs
 
+    own_target: bool = False
+    """Whether the target set has to be the user's: one drawn from the pool would have no meaning."""
+
     sharded: bool = False
     """Whether `select` takes a pool that stays spread over processes (``Outputs.shard``), called on all of them.
 
@@ -168,6 +171,11 @@ class QueryStrategy(ABC):
         """Return what the strategy remembers from one query to the next: nothing, unless it overrides this."""
         return {}
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a query leaves something that the next one reads."""
+        return bool(self.state_dict())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` returned.
 
@@ -182,7 +190,8 @@ class QueryStrategy(ABC):
 
     def __repr__(self) -> str:
         """Return the class's name and the arguments it was given."""
-        given = {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "needs"}
+        said = ("needs", "own_target")  # by what is within
+        given = {key: value for key, value in vars(self).items() if not key.startswith("_") and key not in said}
         arguments = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
         return f"{self.name}({arguments})"
 

@@ -29,6 +29,7 @@ class FLQMI(QueryStrategy):
     """
 
     needs = Needs(pool=frozenset({"embeddings"}), target=frozenset({"embeddings"}))
+    own_target = True
 
     def __init__(self, eta: float = 1.0) -> None:
         check_eta(eta)

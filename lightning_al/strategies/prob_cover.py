@@ -48,6 +48,8 @@ class ProbCover(QueryStrategy):
         if labeled:
             asked_by = f"the labeled samples of {self.name}"
             known = labeled.require("embeddings", asked_by)
-            classes = len(labeled.require("targets", asked_by).unique())
+            targets = labeled.require("targets", asked_by)
+            # values, or several labels a sample, are no classes to look for
+            classes = 0 if targets.is_floating_point() or targets.ndim > 1 else len(targets.unique())
         num_classes = classes if classes > 1 else None
         return prob_cover(pool.require("embeddings", self.name), query_size, known, self.delta, generator, num_classes)

@@ -46,6 +46,15 @@ class Stochastic(ScoreStrategy):
         self.strategy, self.kind, self.beta = inner, kind, beta
         self.needs = inner.needs
 
+    @property
+    def name(self) -> str:
+        """The name of the class, and in brackets that of the strategy within."""
+        return f"{type(self).__name__}({self.strategy.name})"
+
+    def __repr__(self) -> str:
+        """Return the class's name and the arguments it was given."""
+        return super().__repr__().replace(self.name, type(self).__name__, 1)
+
     def score(self, probs: Tensor) -> Tensor:
         """Return the scores of the strategy within."""
         return self.strategy.score(probs)

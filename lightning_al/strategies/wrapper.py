@@ -21,6 +21,7 @@ class Wrapper(QueryStrategy):
     def __init__(self, inner: dict[str, QueryStrategy], own: Needs) -> None:
         self._inner = inner
         everyone = [own, *(strategy.needs for strategy in inner.values())]
+        self.own_target = any(strategy.own_target for strategy in inner.values())
         self.needs = Needs(
             pool=frozenset().union(*(needs.pool for needs in everyone)),
             labeled=frozenset().union(*(needs.labeled for needs in everyone)),
@@ -35,6 +36,11 @@ class Wrapper(QueryStrategy):
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the strategies within, by key."""
         return {key: strategy.state_dict() for key, strategy in self._inner.items()}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether one of the strategies within remembers something."""
+        return any(strategy.remembers for strategy in self._inner.values())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Hand the strategies within their states.

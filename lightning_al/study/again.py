@@ -75,6 +75,8 @@ def make_report(
         report, place = study, source
     target = place if output is None else Path(output)
     elsewhere = target.resolve() != source.resolve()
+    if study is not None and anew and not elsewhere:
+        raise ActiveLearningError(f"The study's own answer in {source} would be overwritten. Give another --output.")
     try:
         if study is not None and elsewhere and (source / "sheets").is_dir():
             shutil.copytree(source / "sheets", target / "sheets", dirs_exist_ok=True)
@@ -89,7 +91,7 @@ def make_report(
             "that; else make it anew with the version of lightning-al that is installed."
         ) from error
     print(f"{report.headline}\nThe report: {page}")
-    if study is not None and anew and elsewhere:
+    if study is not None and anew:
         print(f"The study's own answer, by {study.metric['name']}, stays in {source}: {study.verdict}.")
     return page
 

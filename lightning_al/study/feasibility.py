@@ -30,6 +30,7 @@ from lightning_al.study.metrics import metric_name
 from lightning_al.study.overlap import refuse_shared, warn_of_copies
 from lightning_al.study.plan import Plan, fits_left, plan_of
 from lightning_al.study.progress import progress
+from lightning_al.study.proxy import check_strategies
 from lightning_al.study.report import FeasibilityReport
 from lightning_al.study.runners import LocalRunner, Runner
 from lightning_al.study.subject import backbone_name, description_of, weights_digest
@@ -259,8 +260,12 @@ class FeasibilityStudy:
             self.metrics,
             outputs=self.outputs or (own.outputs if own else "logits"),
             embedding_layer=self.embedding_layer or (own.embedding_layer if own else None),
+            draws=own.mc_samples if own else None,
         )
         smallest = min(self.fractions) * subject.data.pool.size / self.buckets
+        if self.mode == "proxy":
+            own_target = getattr(subject.data.datamodule, "target_dataset", None) is not None
+            check_strategies(self.strategies.values(), own_target)
         subject.check(self.strategies.values(), max(1, int(smallest)))
         refuse_shared(training_dataset(subject.data.datamodule.train_dataloader()), subject.data.test_set)
         return subject
@@ -286,6 +291,7 @@ class FeasibilityStudy:
             "mode": self.mode,
             "outputs": subject.outputs,
             "embedding_layer": subject.embedding_layer,
+            **({"mc_samples": subject.draws} if subject.draws is not None else {}),
             "backbone": backbone_name(self.backbone),
             "backbone_weights": weights_digest(self.backbone) if isinstance(self.backbone, nn.Module) else None,
             # an address in a repr differs in each process

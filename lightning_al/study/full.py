@@ -67,6 +67,7 @@ class FullFitter:
         *,
         outputs: OutputKind = "logits",
         embedding_layer: str | None = None,
+        draws: int | None = None,
     ) -> None:
         if not isinstance(model, LightningModule) and not callable(model):
             raise ValueError(
@@ -80,7 +81,7 @@ class FullFitter:
             )
         check_one_distribution(outputs)
         self.model, self.datamodule, self.trainer, self.metrics = model, datamodule, trainer, metrics
-        self.outputs, self.embedding_layer = outputs, embedding_layer
+        self.outputs, self.embedding_layer, self.draws = outputs, embedding_layer, draws
         self._data = PilotData(datamodule)
         self._downloaded = self._ready = self._rehearsed = False
 
@@ -189,6 +190,7 @@ class FullFitter:
                 self.embedding_layer,
                 Path(folder),
                 rehearse=not self._rehearsed,
+                draws=self.draws,
             )
             if trainer.loggers:
                 trainer.logger = Unheard(folder)

@@ -39,6 +39,7 @@ class CellFit(Callback):
         embedding_layer: The layer whose input is the embedding; None finds it.
         folder: Where the fit's checkpoints go.
         rehearse: Whether to score two samples before the fit, to find soon what could not be scored after it.
+        draws: How many draws by dropout a strategy that reads some gets.
     """
 
     fit: Fit
@@ -52,10 +53,11 @@ class CellFit(Callback):
         embedding_layer: str | None,
         folder: Path,
         rehearse: bool,
+        draws: int | None = None,
     ) -> None:
         self.request, self.data, self.metrics = request, data, metrics
         self.outputs, self.embedding_layer = outputs, embedding_layer
-        self.folder, self.rehearse = folder, rehearse
+        self.folder, self.rehearse, self.draws = folder, rehearse, draws
         self.seconds_fit = self._began = 0.0
         self._losses_finite: Tensor | None = None
         self._stride = 1
@@ -145,7 +147,9 @@ class CellFit(Callback):
     def _querying(self, trainer: Trainer) -> SharedQuerying:
         each = [strategy.needs for strategy in self.request.queries.values()]
         needs = [(needs.pool | needs.labeled | needs.target) - {"targets"} for needs in each]
-        return SharedQuerying(trainer, self.data, self.outputs, self.embedding_layer, self.request.seed, needs)
+        return SharedQuerying(
+            trainer, self.data, self.outputs, self.embedding_layer, self.request.seed, needs, self.draws
+        )
 
     def _query(self, trainer: Trainer) -> tuple[dict[str, list[int]], dict[str, float], dict[str, dict[str, Any]]]:
         """What each arm asks for, the seconds it took, and what its strategy remembers of it."""
@@ -215,6 +219,7 @@ class SharedQuerying(Querying):
         embedding_layer: The layer whose input is the embedding; None finds it.
         seed: Of the strategies' random numbers, the same for each.
         needs: The fields that each strategy needs.
+        draws: How many draws by dropout a strategy that reads some gets.
     """
 
     def __init__(
@@ -225,8 +230,9 @@ class SharedQuerying(Querying):
         embedding_layer: str | None,
         seed: int,
         needs: Iterable[frozenset[str]],
+        draws: int | None = None,
     ) -> None:
-        super().__init__(trainer, datamodule, outputs, embedding_layer, seed)
+        super().__init__(trainer, datamodule, outputs, embedding_layer, seed, draws)
         self.borrowed = 0.0
         """Seconds of passes that were used and had been made for another strategy."""
         self._all_needs = frozenset({"probs", "dataset_indices"}).union(*needs)

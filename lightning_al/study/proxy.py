@@ -25,8 +25,12 @@ SNAPSHOTS = 10
 """Heads that an observation is made of, each with half the penalty of the one before; the last is the fit itself."""
 
 
-def check_strategies(strategies: Iterable[QueryStrategy]) -> None:
+def check_strategies(strategies: Iterable[QueryStrategy], target_dataset: bool = False) -> None:
     """Raise where a strategy asks for what a proxy does not have, before anything is computed.
+
+    Args:
+        strategies: The strategies.
+        target_dataset: Whether the data name samples that predictions are wanted for.
 
     Raises:
         MisconfigurationException: A strategy needs draws of the model, or what no run can give it.
@@ -37,6 +41,11 @@ def check_strategies(strategies: Iterable[QueryStrategy]) -> None:
             raise MisconfigurationException(
                 f"{strategy.name} reads several draws of the model, and a proxy's head is one. Leave the strategy out "
                 "of `strategies`, or set mode='full'."
+            )
+        if needs.target and (target_dataset or strategy.own_target):
+            raise MisconfigurationException(
+                f"{strategy.name} reads the datamodule's `target_dataset()`, of which a proxy has no embeddings. Leave "
+                "the strategy out of `strategies`, or set mode='full'."
             )
         check_readable(strategy, "probs")
 

@@ -151,16 +151,17 @@ def test_a_metric_without_points_needs_a_delta(study: Path) -> None:
         make_report(study, delta=1.0)
 
 
-def test_output_says_where_even_over_the_studys_answer(study: Path, tmp_path: Path, capsys: Any) -> None:
+def test_output_says_where_but_never_over_the_studys_answer(study: Path, tmp_path: Path, capsys: Any) -> None:
     (study / "sheets").mkdir()
     (study / "sheets/Margin.png").write_bytes(b"a sheet")
     there = make_report(study, tmp_path / "there", saving=0.6).parent
     assert there == tmp_path / "there"
     assert (there / "sheets/Margin.png").read_bytes() == b"a sheet"
     capsys.readouterr()
-    assert make_report(study, study / ".", saving=0.6) == study / "index.html"
-    assert read(study)["settings"]["saving"] == 0.6
-    assert "stays" not in capsys.readouterr().out
+    before = (study / "feasibility.json").read_bytes()
+    with pytest.raises(ActiveLearningError, match=r"own answer in .* would be overwritten. Give another --output"):
+        make_report(study, study / ".", saving=0.6)
+    assert (study / "feasibility.json").read_bytes() == before
 
 
 def test_a_replicate_that_lacks_a_fit_is_left_out_as_by_the_study(study: Path) -> None:

@@ -347,7 +347,7 @@ def test_a_strategy_may_read_draws_the_head_labels_and_a_target_set() -> None:
     (fit,) = fitter().fit_many([replace(request(arms=[Reader()]), query_size=2)])
     labeled = request().labeled.tolist()
     data = CloudsData()
-    targets = [int(data.train_dataloader().dataset[i][1]) for i in labeled]
+    targets = [int(data.pool_dataset()[i][1]) for i in labeled]
     rest = [i for i in range(PILOT) if i not in labeled]
     assert fit.picked["Reader"] == [rest[sum(targets) % 8], rest[8 + len(labeled) % 8]]
 
