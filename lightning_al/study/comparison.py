@@ -34,7 +34,7 @@ class Arm:
         labels_to_target: Least count that reaches the target; None where the arm never does.
         saving: Share of random's labels that are saved until then; None where the arm never reaches the target.
         saving_low: 2.5 % point of its bootstraps; minus infinity where too many never reach the target.
-        saving_high: 97.5 % point.
+        saving_high: Upper end, which covers as one of Student's t does: see `savings`.
         censored_share: Share of the bootstraps that never reach the target.
         collapses: Replicates in which this arm alone collapsed; see `collapsed`.
     """

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 
 from lightning_al.study.saving import isotonic, labels_to_reach, resampling_weights, savings
@@ -79,7 +80,8 @@ def test_the_interval_is_the_bootstraps_of_replicates_in_a_loop() -> None:
     found = savings(values, LABELS, delta=1.0, seed=5)
     ordered = np.sort(drawn, axis=0)
     assert found.low.tolist() == pytest.approx(ordered[24].tolist(), abs=1e-6)
-    assert found.high.tolist() == pytest.approx(ordered[975].tolist(), abs=1e-6)
+    upper_tail = stats.norm.sf(np.sqrt(8 / 7) * stats.t.isf(0.025, df=7))  # the expanded percentile of eight values
+    assert found.high.tolist() == pytest.approx(ordered[int(np.ceil(999 * (1 - upper_tail)))].tolist(), abs=1e-6)
     assert 0 < found.censored_share[2] < 1
     assert found.censored_share.tolist() == np.isinf(drawn).mean(axis=0).tolist()
 
