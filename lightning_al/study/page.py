@@ -119,7 +119,8 @@ def _template() -> jinja2.Template:
     environment.filters.update(words=wording.words, setting=_setting, code=_code)
     for write in (wording.number, wording.interval, wording.estimate, wording.share, wording.p_value, wording.price):
         environment.globals[write.__name__] = _absent_is_none(write)
-    environment.globals.update(FLAGS=wording.FLAGS, MEANINGS=_MEANINGS, NOT_MEASURED=wording.NOT_MEASURED)
+    environment.globals.update(FLAGS=wording.FLAGS, MEANINGS=_MEANINGS)
+    environment.globals.update(NOT_MEASURED=wording.NOT_MEASURED, NOISELESS=wording.NOISELESS)
     return environment.get_template("report.html.jinja")
 
 
