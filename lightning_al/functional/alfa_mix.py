@@ -9,15 +9,7 @@ from torch import Tensor
 
 from lightning_al.functional.directions import spread_over
 from lightning_al.functional.heads import Head, predicted_classes, steepest_ascent
-from lightning_al.functional.inputs import (
-    block_rows,
-    check_finite,
-    check_labeled,
-    check_matrix,
-    check_query_size,
-    compute_dtype,
-    default_generator,
-)
+from lightning_al.functional.inputs import block_rows, check_finite, check_pool, compute_dtype, default_generator
 from lightning_al.functional.precision import full_precision
 from lightning_al.functional.targets import check_targets
 
@@ -73,9 +65,7 @@ def alfa_mix(
         >>> alfa_mix(embeddings, head, 1, torch.tensor([[5.0], [-5.0]]), torch.tensor([0, 1]))
         tensor([1])
     """
-    embeddings = check_matrix(embeddings, "embeddings", "D")
-    labeled = check_labeled(labeled_embeddings, embeddings)
-    count = check_query_size(query_size, len(embeddings))
+    embeddings, labeled, count = check_pool(embeddings, labeled_embeddings, query_size)
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
     check_finite(embeddings, "embeddings")

@@ -160,7 +160,8 @@ def _against_mean(block: Tensor, scratch: Tensor) -> Tensor:
 def _mean_deviation(block: Tensor, scratch: Tensor) -> Tensor:
     draws, classes, _ = block.shape
     squares = block.sub_(mean_draw(block, scratch)).square_()
-    return sum_rows(sum_rows(squares).div_(draws).sqrt_()).div_(classes)
+    deviations = sum_rows(squares, squares).div_(draws).sqrt_()
+    return sum_rows(deviations, deviations).div_(classes)
 
 
 def _entropy_of_votes(block: Tensor, scratch: Tensor) -> Tensor:
@@ -176,4 +177,5 @@ def _vote_shares(block: Tensor, scratch: Tensor) -> Tensor:
         votes.masked_fill_(block[:, index] > highest, index)
         torch.maximum(highest, block[:, index], out=highest)
     names = torch.arange(classes, dtype=block.dtype, device=block.device)
-    return sum_rows(torch.eq(votes[:, None], names[:, None], out=scratch)).div_(draws)
+    agreements = torch.eq(votes[:, None], names[:, None], out=scratch)
+    return sum_rows(agreements, agreements).div_(draws)

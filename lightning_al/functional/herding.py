@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_al.functional.inputs import (
     check_labeled,
     check_matrix,
+    check_pool,
     check_probs,
     check_probs_values,
     check_query_size,
@@ -73,9 +74,7 @@ def max_herding(
         >>> max_herding(torch.stack([angles.cos(), angles.sin()], 1), query_size=3)
         tensor([2, 4, 5])
     """
-    embeddings = check_matrix(embeddings, "embeddings", "D")
-    labeled = check_labeled(labeled_embeddings, embeddings)
-    count = check_query_size(query_size, len(embeddings))
+    embeddings, labeled, count = check_pool(embeddings, labeled_embeddings, query_size)
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
     with full_precision(embeddings.device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator
 from typing import SupportsIndex
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 # A block of a pool is worked on while it is in the cache (CPU) or large enough to fill the device.
-_BLOCK_ELEMENTS = {"cpu": 1 << 17}
+BLOCK_ELEMENTS = 1 << 17
 _DEVICE_BLOCK_ELEMENTS = 1 << 24
 
 _DEFAULT_SEED = 0
@@ -76,13 +77,14 @@ def check_probs(probs: Tensor) -> Tensor:
     return check_matrix(probs, "probs", "C")
 
 
-def check_range(probs: Tensor, lows: list[Tensor], highs: list[Tensor]) -> None:
+def check_range(probs: Tensor, lows: list[Tensor], highs: list[Tensor], name: str = "probs") -> None:
     """Raise unless all probabilities are finite and in [0, 1], given the extremes of each block.
 
     Args:
-        probs: Class probabilities ``(N, C)``, searched for the first bad row only when there is one.
+        probs: Class probabilities ``(N, ...)``, searched for the first bad row only when there is one.
         lows: The smallest value of each block, NaN where a block holds one.
         highs: The largest value of each block, likewise.
+        name: The argument's name, for the message.
 
     Raises:
         ValueError: Naming the first position that holds NaN, an infinity or a value outside [0, 1].
@@ -93,13 +95,14 @@ def check_range(probs: Tensor, lows: list[Tensor], highs: list[Tensor]) -> None:
     low, high = float(torch.stack(lows).amin()), float(torch.stack(highs).amax())
     if low >= 0.0 and high <= 1.0 + tolerance:
         return
-    check_finite(probs, "probs")
-    for start, block in blocks(probs):
+    rows = probs.flatten(1)
+    check_finite(rows, name)
+    for start, block in blocks(rows):
         bad = ((block < 0) | (block > 1.0 + tolerance)).any(1).nonzero()
         if len(bad):
             row = int(bad[0])
             raise ValueError(
-                f"Expected `probs` to be probabilities in [0, 1], but got {block[row].tolist()[:8]} at position "
+                f"Expected `{name}` to be probabilities in [0, 1], but got {block[row].tolist()[:8]} at position "
                 f"{start + row}. If these are logits, pass `logits.softmax(-1)`."
             )
 
@@ -128,9 +131,10 @@ def check_finite(values: Tensor, name: str) -> None:
         ValueError: Naming the first position that holds one.
     """
     for start, block in blocks(values):
-        finite = torch.isfinite(block)
-        if bool(finite.all()):
+        low, high = torch.aminmax(block)  # NaN if there is one; a mask of the block would take several passes
+        if math.isfinite(float(low)) and math.isfinite(float(high)):
             continue
+        finite = torch.isfinite(block)
         row = int((finite if finite.ndim == 1 else finite.all(1)).logical_not().nonzero()[0])
         value = float(block[row].reshape(-1)[finite[row].reshape(-1).logical_not()][0])
         raise ValueError(
@@ -139,24 +143,25 @@ def check_finite(values: Tensor, name: str) -> None:
         )
 
 
-def blocks(values: Tensor) -> Iterator[tuple[int, Tensor]]:
+def blocks(values: Tensor, elements: int = BLOCK_ELEMENTS) -> Iterator[tuple[int, Tensor]]:
     """Cut a tensor along its first dimension into views that fit the cache.
 
     Args:
         values: A tensor ``(N, ...)``.
+        elements: How many elements a block holds on a CPU.
 
     Yields:
         The position of the first row and the view of the rows from there.
     """
     columns = values.shape[1] if values.ndim > 1 else 1
-    step = block_rows(columns, values.device)
+    step = block_rows(columns, values.device, elements)
     for start in range(0, len(values), step):
         yield start, values[start : start + step]
 
 
-def block_rows(columns: int, device: torch.device) -> int:
-    """Return how many rows of ``columns`` elements make one block on this device."""
-    return max(64, _BLOCK_ELEMENTS.get(device.type, _DEVICE_BLOCK_ELEMENTS) // max(columns, 1))
+def block_rows(columns: int, device: torch.device, elements: int = BLOCK_ELEMENTS) -> int:
+    """Return how many rows of ``columns`` elements make one block on this device, of ``elements`` where it is a CPU."""
+    return max(64, (elements if device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS) // max(columns, 1))
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -202,6 +207,27 @@ def check_labeled(labeled: Tensor | None, embeddings: Tensor) -> Tensor | None:
             f"but got {labeled.shape[1]}."
         )
     return labeled
+
+
+def check_pool(
+    embeddings: Tensor, labeled: Tensor | None, query_size: SupportsIndex
+) -> tuple[Tensor, Tensor | None, int]:
+    """Check what most selections are given, but for whether the values are finite.
+
+    Args:
+        embeddings: Embeddings ``(N, D)`` of the pool.
+        labeled: Embeddings ``(L, D)`` of the labeled samples, or None.
+        query_size: Number of picks asked for.
+
+    Returns:
+        The embeddings without their graph, those of the labeled samples or None where there are none, and how many
+        picks to make.
+
+    Raises:
+        ValueError: If a shape or a type does not fit, or ``query_size`` is not a positive integer.
+    """
+    embeddings = check_matrix(embeddings, "embeddings", "D")
+    return embeddings, check_labeled(labeled, embeddings), check_query_size(query_size, len(embeddings))
 
 
 def fill_at_random(picks: list[int], count: int, pool_size: int, generator: torch.Generator) -> Tensor:

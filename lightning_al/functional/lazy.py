@@ -20,9 +20,9 @@ def highest_bounds(bounds: Tensor, size: int) -> tuple[Tensor, float, int]:
     """
     if size >= len(bounds):
         return torch.arange(len(bounds), device=bounds.device), -math.inf, len(bounds)
-    ceiling = bounds.topk(size, sorted=True).values[-1]
-    above = (bounds > ceiling).nonzero()[:, 0]
+    values, order = bounds.topk(size + 1)
+    ceiling = values[-1]
+    above = order[values > ceiling]
     tied = (bounds == ceiling).nonzero()[:, 0]
     room = size - len(above)
-    rival = int(tied[room]) if len(tied) > room else len(bounds)
-    return torch.cat([above, tied[:room]]).sort().values, float(ceiling), rival
+    return torch.cat([above, tied[:room]]).sort().values, float(ceiling), int(tied[room])

@@ -7,14 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_al.functional.inputs import check_labeled, check_matrix, check_query_size
+from lightning_al.functional.inputs import block_rows, check_pool
 from lightning_al.functional.precision import full_precision
 from lightning_al.functional.spaces import EuclideanSpace, Features
 
 _CENTRES_AT_ONCE = 512
 
-# The sketch holds a tenth of the columns; with fewer columns than this a pass over all is as quick as one over it.
-_COLUMNS_PER_SKETCHED, _FEWEST_COLUMNS = 10, 64
+# The sketch holds a fifth of the columns; with fewer columns than this a pass over all is as quick as one over it.
+_COLUMNS_PER_SKETCHED, _FEWEST_COLUMNS = 5, 64
 _ROWS_FOR_BASIS, _BASIS_ITERATIONS = 1024, 3
 _SLACK_UNITS = 64  # of rounding of the squared norms that a sketched distance may exceed the true one by
 
@@ -33,7 +33,7 @@ def lcmd(embeddings: Tensor, query_size: int, labeled_embeddings: Tensor | None 
     and becomes a centre. Ties go to the lowest position, also between clusters of the same sum. Samples that differ
     from no centre come last, in order of position.
 
-    The greedy order exactly, mostly in less than a pass over the pool a pick: a sketch of the embeddings, a tenth of
+    The greedy order exactly, mostly in less than a pass over the pool a pick: a sketch of the embeddings, a fifth of
     their size, gives lower bounds of the distances, and only samples that may be nearer to the new centre are compared
     with it. Isotropic noise, which no sketch describes, takes a pass a pick.
 
@@ -59,9 +59,7 @@ def lcmd(embeddings: Tensor, query_size: int, labeled_embeddings: Tensor | None 
         >>> lcmd(embeddings, query_size=2, labeled_embeddings=torch.tensor([[0.0], [10.0]]))  # sums 13 and 6.25
         tensor([1, 4])
     """
-    embeddings = check_matrix(embeddings, "embeddings", "D")
-    labeled = check_labeled(labeled_embeddings, embeddings)
-    count = check_query_size(query_size, len(embeddings))
+    embeddings, labeled, count = check_pool(embeddings, labeled_embeddings, query_size)
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
     with full_precision(embeddings.device):
@@ -114,7 +112,8 @@ class _Clusters:
         if rivals is None:
             self._lower(slice(None), self._distances_from(centre), owner)
         else:
-            self._lower(rivals, self.space.nearest(self.space.take(rivals), centre), owner)
+            for rows in rivals.split(block_rows(len(self.space.origin), self.space.device)):
+                self._lower(rows, self.space.nearest(self.space.take(rows), centre), owner)
         self.distances[pick] = 0
         self.owners[pick] = owner
         self.picks.append(pick)
@@ -157,14 +156,15 @@ class _Sketch:
             basis = some.t() @ (some @ torch.linalg.qr(basis).Q)
         basis = torch.linalg.qr(basis).Q
         self.points = torch.empty(pool_size, basis.shape[1] + 1, dtype=space.dtype, device=space.device)
-        self.slack = space.squared_norms[:pool_size] * (_SLACK_UNITS * torch.finfo(space.dtype).eps)
+        self.squared_norms = space.squared_norms[:pool_size] * (_SLACK_UNITS * torch.finfo(space.dtype).eps)  # slack
         for rows in space.slices():
             if rows.start < pool_size:
                 points, norms = space.take(rows)
                 torch.mm(points, basis, out=self.points[rows, :-1])
                 rest = norms - self.points[rows, :-1].square().sum(1)
                 self.points[rows, -1] = rest.clamp_(min=0).sqrt_()
-        self.squared_norms = self.points.square().sum(1) - self.slack
+                self.squared_norms[rows] -= self.points[rows].square().sum(1)
+        self.squared_norms.neg_()
 
     def rivals(self, pick: int, distances: Tensor) -> Tensor | None:
         """Return the positions that may be nearer to the pick than ``distances``; None: too many to tell."""

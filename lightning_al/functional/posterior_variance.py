@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_al.functional.inputs import blocks, check_finite, check_labeled, check_matrix, check_query_size
+from lightning_al.functional.inputs import blocks, check_finite, check_pool
 from lightning_al.functional.lazy import highest_bounds
 from lightning_al.functional.precision import full_precision
 
@@ -59,27 +59,27 @@ def posterior_variance(
         >>> posterior_variance(embeddings, query_size=2)  # the second is all but known once the first is
         tensor([0, 2])
     """
-    embeddings = check_matrix(embeddings, "embeddings", "D")
-    labeled = check_labeled(labeled_embeddings, embeddings)
-    count = check_query_size(query_size, len(embeddings))
+    embeddings, labeled, count = check_pool(embeddings, labeled_embeddings, query_size)
     if isinstance(noise, bool) or not 0 < noise < math.inf:
         raise ValueError(f"Expected `noise` to be a number above 0, but got {noise!r}.")
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
     with full_precision(embeddings.device):
-        scale = _mean_squared_norm(embeddings, "embeddings")
+        norms = _squared_norms(embeddings, "embeddings")
+        scale = float(norms.mean())
         if labeled is not None:
-            scale = _mean_squared_norm(labeled, "labeled_embeddings") or scale
+            scale = float(_squared_norms(labeled, "labeled_embeddings").mean()) or scale
         unit = math.sqrt(scale) or 1.0
         covariance = _posterior(labeled, unit, noise, embeddings)
-        variances = _variances(embeddings, unit, covariance)
+        # Before there are labels a variance is a squared norm, which saves a product with the identity.
+        variances = norms / unit**2 if labeled is None else _variances(embeddings, unit, covariance)
         picks = _pick_greedily(embeddings, unit, noise, variances, covariance, count)
     return torch.tensor(picks, dtype=torch.int64, device=embeddings.device)
 
 
-def _mean_squared_norm(matrix: Tensor, name: str) -> float:
+def _squared_norms(matrix: Tensor, name: str) -> Tensor:
     check_finite(matrix, name)
-    return sum(float(block.double().square().sum()) for _, block in blocks(matrix)) / len(matrix)
+    return torch.cat([block.double().square().sum(1) for _, block in blocks(matrix)])
 
 
 def _posterior(labeled: Tensor | None, unit: float, noise: float, pool: Tensor) -> Tensor:

@@ -8,13 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.ball_cover import BallCover
-from lightning_al.functional.inputs import (
-    check_labeled,
-    check_matrix,
-    check_query_size,
-    default_generator,
-    permutation,
-)
+from lightning_al.functional.inputs import check_pool, check_query_size, default_generator, permutation
 from lightning_al.functional.k_means import cluster
 from lightning_al.functional.precision import full_precision
 from lightning_al.functional.unit_space import UnitSpace
@@ -70,9 +64,7 @@ def prob_cover(
         >>> prob_cover(torch.stack([angles.cos(), angles.sin()], 1), query_size=3, delta=0.15)
         tensor([1, 3, 5])
     """
-    embeddings = check_matrix(embeddings, "embeddings", "D")
-    labeled = check_labeled(labeled_embeddings, embeddings)
-    count = check_query_size(query_size, len(embeddings))
+    embeddings, labeled, count = check_pool(embeddings, labeled_embeddings, query_size)
     classes = check_query_size(query_size if num_classes is None else num_classes, 1 << 62, "num_classes")
     if delta is not None:
         check_delta(delta)

@@ -10,15 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_al.functional.inputs import block_rows, blocks, check_finite, compute_dtype
+from lightning_al.functional.inputs import block_rows, check_range, compute_dtype
 
 BlockScore = Callable[[Tensor, Tensor], Tensor]
 """A block ``(K, C, n)`` and a scratch block of its shape, both free to be overwritten, to scores ``(n,)``."""
 
 # A block takes some thirty operations, which cost more than leaving the inner cache does; 4 MB with the scratch.
 _BLOCK_ELEMENTS = 1 << 19
-
-_TOLERANCE = 1e-3  # a softmax in half precision may exceed 1 by its rounding
 
 
 def check_samples(probs: Tensor, name: str = "probs") -> Tensor:
@@ -63,7 +61,7 @@ def score_samples(probs: Tensor, score: BlockScore, name: str = "probs") -> Tens
     """
     dtype = compute_dtype(probs.dtype)
     draws, classes = probs.shape[1:]
-    step = max(block_rows(draws * classes, probs.device), _BLOCK_ELEMENTS // (draws * classes))
+    step = block_rows(draws * classes, probs.device, _BLOCK_ELEMENTS)
     step = max(min(step, len(probs)), 1)
     scores = torch.empty(len(probs), dtype=dtype, device=probs.device)
     buffers = torch.empty(2, step * draws * classes, dtype=dtype, device=probs.device)
@@ -76,28 +74,48 @@ def score_samples(probs: Tensor, score: BlockScore, name: str = "probs") -> Tens
         values, scratch = buffers[:, : block.numel()].view(2, draws, classes, len(block))
         values.view(draws * classes, -1).copy_(block.flatten(1).t())
         scores[start : start + step] = score(values, scratch)
-    if lows:
-        _check_range(probs, torch.stack(lows).amin(), torch.stack(highs).amax(), name)
+    check_range(probs, lows, highs, name)
     return scores
 
 
-def sum_rows(values: Tensor) -> Tensor:
-    """Sum over the first dimension by halves, in place.
+def sum_rows(values: Tensor, out: Tensor) -> Tensor:
+    """Sum over the first dimension by halves.
 
     The order of the additions is the same for every column, which ``Tensor.sum`` does not promise.
 
     Args:
-        values: A tensor ``(R, ...)``, R at least 1; overwritten.
+        values: A tensor ``(R, ...)``, R at least 1.
+        out: A tensor of its shape to sum in, overwritten; ``values`` itself where that may be.
 
     Returns:
-        The sums, a view of the first row.
+        The sums, a view of the first row of ``out``.
     """
     rows = len(values)
+    if rows == 1:
+        return out.copy_(values)[0]
     while rows > 1:
         half = (rows + 1) // 2
-        values[: rows - half].add_(values[half:rows])
-        rows = half
+        torch.add(values[: rows - half], values[half:rows], out=out[: rows - half])
+        if values is not out:
+            out[rows - half : half] = values[rows - half : half]
+        values, rows = out, half
     return values[0]
+
+
+def p_log_p(probs: Tensor, out: Tensor) -> Tensor:
+    """Return ``p log p``, which is 0 where ``p`` is.
+
+    Args:
+        probs: Probabilities, in at least float32.
+        out: A tensor of their shape; overwritten.
+
+    Returns:
+        ``out``.
+    """
+    smallest = torch.finfo(probs.dtype).tiny  # a subnormal offset in place of the clamp is three times slower
+    if float(probs.amin()) < smallest:
+        return torch.clamp(probs, min=smallest, out=out).log_().mul_(probs)
+    return torch.log(probs, out=out).mul_(probs)  # without the clamp, a pass that few softmaxes need
 
 
 def entropy(probs: Tensor, scratch: Tensor) -> Tensor:
@@ -110,14 +128,13 @@ def entropy(probs: Tensor, scratch: Tensor) -> Tensor:
     Returns:
         Entropies ``(n,)`` in nats, at least 0.
     """
-    smallest = torch.finfo(probs.dtype).tiny  # a subnormal offset in place of the clamp is three times slower
-    negative = sum_rows(torch.clamp(probs, min=smallest, out=scratch).log_().mul_(probs))
-    return torch.sub(0, negative).clamp_(min=0)
+    terms = p_log_p(probs, scratch)
+    return torch.sub(0, sum_rows(terms, terms)).clamp_(min=0)
 
 
 def mean_draw(block: Tensor, scratch: Tensor) -> Tensor:
     """Return the mean over draws ``(C, n)`` of a block, as a view of the scratch block."""
-    return sum_rows(scratch.copy_(block)).div_(len(block))
+    return sum_rows(block, scratch).div_(len(block))
 
 
 def total_entropy(block: Tensor, scratch: Tensor) -> Tensor:
@@ -134,18 +151,3 @@ def expected_entropy(block: Tensor, scratch: Tensor) -> Tensor:
 def information(block: Tensor, scratch: Tensor) -> Tensor:
     """Return the mutual information of label and draw, of each sample of a block; rounding never makes it negative."""
     return (total_entropy(block, scratch) - expected_entropy(block, scratch)).clamp_(min=0)
-
-
-def _check_range(probs: Tensor, low: Tensor, high: Tensor, name: str) -> None:
-    if float(low) >= 0.0 and float(high) <= 1.0 + _TOLERANCE:
-        return
-    rows = probs.flatten(1)
-    check_finite(rows, name)
-    for start, block in blocks(rows):
-        bad = ((block < 0) | (block > 1.0 + _TOLERANCE)).any(1).nonzero()
-        if len(bad):
-            row = int(bad[0])
-            raise ValueError(
-                f"Expected `{name}` to be probabilities in [0, 1], but got {block[row].tolist()[:8]} at position "
-                f"{start + row}. If these are logits, pass `logits.softmax(-1)`."
-            )

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_al.functional.inputs import block_rows, check_finite, compute_dtype
+from lightning_al.functional.inputs import BLOCK_ELEMENTS, block_rows, check_finite, compute_dtype
 from lightning_al.functional.shard import Features as Features
 from lightning_al.functional.shard import Shard
 
@@ -26,8 +26,8 @@ _ROUNDING_UNITS = 8
 # Rows that the origin is chosen from.
 _ROWS_FOR_ORIGIN = 1024
 
-# Centres a block of distances spans; more are taken in turns.
-_CENTRES_AT_ONCE = 512
+# A pass takes up to thirty operations a block, which cost more than leaving the inner cache does.
+_PASS_ELEMENTS = 1 << 19
 
 
 class Space(Protocol):
@@ -61,17 +61,18 @@ class LocalSpace(Space, Protocol):
     """Points of this process, read block by block."""
 
     @abstractmethod
-    def slices(self) -> list[slice]:
-        """Return slices that cover all points in blocks that `take` accepts."""
+    def slices(self, elements: int = BLOCK_ELEMENTS) -> list[slice]:
+        """Return slices that cover all points in blocks of ``elements`` numbers that `take` accepts."""
 
     def lower_to_nearest(self, bounds: Tensor, centres: Features) -> None:
         """Lower bounds to the squared distances from the nearest centre; see `Space`."""
-        for rows in self.slices():
+        for rows in self.slices(_PASS_ELEMENTS):
             if rows.start >= len(bounds):
                 return
             points = self.take(rows)
-            for start in range(0, len(centres[0]), _CENTRES_AT_ONCE):
-                some = tuple(feature[start : start + _CENTRES_AT_ONCE] for feature in centres)
+            step = block_rows(len(points[0]), self.device, _PASS_ELEMENTS)
+            for start in range(0, len(centres[0]), step):
+                some = tuple(feature[start : start + step] for feature in centres)
                 torch.minimum(bounds[rows], self.nearest(points, some), out=bounds[rows])
 
 
@@ -103,9 +104,9 @@ class EuclideanSpace(LocalSpace):
         """Return the number of points of all parts."""
         return self.starts[-1]
 
-    def slices(self) -> list[slice]:
+    def slices(self, elements: int = BLOCK_ELEMENTS) -> list[slice]:
         """Return slices that cover all points; none crosses from one part into the next."""
-        step = block_rows(self.parts[0][1].shape[1], self.device)
+        step = block_rows(self.parts[0][1].shape[1], self.device, elements)
         bounds = zip(self.starts, self.starts[1:], strict=False)
         return [slice(i, min(i + step, stop)) for start, stop in bounds for i in range(start, stop, step)]
 
@@ -134,8 +135,9 @@ class EuclideanSpace(LocalSpace):
             part = next(i for i, stop in enumerate(self.starts[1:]) if rows.start < stop)
             start = self.starts[part]
             return self.parts[part][1][rows.start - start : rows.stop - start].to(self.dtype) - self.origin
-        if len(self.parts) == 1:
-            return self.parts[0][1][rows].to(self.dtype).sub_(self.origin)
+        if len(self.parts) == 1 or len(rows) == 0 or int(rows.max()) < self.starts[1]:
+            # A copy, several times as quick as indexing by a tensor.
+            return self.parts[0][1].index_select(0, rows).to(self.dtype).sub_(self.origin)
         points = torch.empty(len(rows), len(self.origin), dtype=self.dtype, device=self.device)
         for start, (_, values) in zip(self.starts, self.parts, strict=False):
             inside = ((rows >= start) & (rows < start + len(values))).nonzero()[:, 0]
@@ -183,7 +185,7 @@ class GradientSpace(LocalSpace):
         self.predicted = probs.argmax(1)
         self.residual_norms = torch.empty(len(probs), dtype=self.dtype, device=self.device)
         self.embedding_norms = torch.empty_like(self.residual_norms)
-        for rows in self.slices():
+        for rows in self.slices(_PASS_ELEMENTS):
             self.residual_norms[rows] = self._residuals(rows).square_().sum(1)
             block = embeddings[rows].to(self.dtype)
             self.embedding_norms[rows] = torch.linalg.vector_norm(block, dim=1).square_()
@@ -197,9 +199,9 @@ class GradientSpace(LocalSpace):
         """Squared norms of the gradients ``(N,)``."""
         return self.residual_norms * self.embedding_norms
 
-    def slices(self) -> list[slice]:
+    def slices(self, elements: int = BLOCK_ELEMENTS) -> list[slice]:
         """Return slices that cover all points."""
-        return self.points.slices()
+        return self.points.slices(elements)
 
     def take(self, rows: Rows) -> Features:
         """Return residuals, centred embeddings and their squared norms, one row a point."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lightning_al.functional.inputs import blocks, check_finite, check_query_size, permutation
+
+# The highest scores are looked for by the maxima of groups of at most so many, at least four groups a pick.
+_GROUP, _GROUPS_A_PICK = 64, 4
 
 
 def top_k(scores: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
@@ -39,8 +44,7 @@ def top_k(scores: Tensor, k: int, generator: torch.Generator | None = None) -> T
     check_finite(scores, "scores")
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
-    threshold = _kth_highest(scores, count)
-    above, tied = _positions(scores, threshold)
+    above, tied = _above_and_tied(scores, count)
     # Ties within the picks are permuted as those at the threshold are: a stable sort keeps the drawn order.
     if generator is not None:
         above = above[permutation(len(above), generator).to(above.device)]
@@ -49,21 +53,24 @@ def top_k(scores: Tensor, k: int, generator: torch.Generator | None = None) -> T
     return torch.cat([above[order], tied[: count - len(above)]]).long()
 
 
-def _kth_highest(scores: Tensor, k: int) -> Tensor:
-    """Return the k-th highest score, without ``torch.topk``'s 16 bytes a row for the whole pool."""
-    highest = scores[:k].sort(descending=True).values
-    for _, block in blocks(scores[k:]):
-        rivals = block[block > highest[-1]]
-        if len(rivals):
-            highest = torch.cat([highest, rivals]).topk(k, sorted=True).values
-    return highest[-1]
+def _above_and_tied(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the positions above and at the k-th highest score, ascending.
+
+    At least k scores reach the k-th highest of the groups' maxima, and only k - 1 groups hold a higher one: few scores
+    are left to be ranked. ``torch.topk`` would keep 16 bytes a row for the whole pool.
+    """
+    group = max(min(_GROUP, len(scores) // (_GROUPS_A_PICK * k)), 1)
+    groups = scores[: len(scores) // group * group].view(-1, group)
+    bound = groups.amax(1).topk(k).values[-1]
+    above = _positions(scores, lambda block: block > bound)
+    if len(above) < k:
+        return above, _positions(scores, lambda block: block == bound)
+    rivals = scores[above]
+    kth = rivals.topk(k).values[-1]
+    return above[rivals > kth], above[rivals == kth]
 
 
-def _positions(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the positions above and at the threshold, ascending, in int32 where that holds them."""
+def _positions(scores: Tensor, wanted: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the positions of the wanted scores, ascending, in int32 where that holds them."""
     dtype = torch.int32 if len(scores) < 2**31 else torch.int64
-    above, tied = [], []
-    for start, block in blocks(scores):
-        above.append(((block > threshold).nonzero()[:, 0] + start).to(dtype))
-        tied.append(((block == threshold).nonzero()[:, 0] + start).to(dtype))
-    return torch.cat(above), torch.cat(tied)
+    return torch.cat([(wanted(block).nonzero()[:, 0] + start).to(dtype) for start, block in blocks(scores)])

@@ -8,13 +8,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from lightning_al.functional.inputs import (
-    block_rows,
-    check_labeled,
-    check_matrix,
-    check_query_size,
-    default_generator,
-)
+from lightning_al.functional.inputs import block_rows, check_pool, default_generator
 from lightning_al.functional.k_means import Clusters, cluster
 from lightning_al.functional.precision import full_precision
 from lightning_al.functional.spaces import EuclideanSpace
@@ -62,9 +56,7 @@ def typiclust(
         >>> typiclust(embeddings, query_size=1)
         tensor([2])
     """
-    embeddings = check_matrix(embeddings, "embeddings", "D")
-    labeled = check_labeled(labeled_embeddings, embeddings)
-    count = check_query_size(query_size, len(embeddings))
+    embeddings, labeled, count = check_pool(embeddings, labeled_embeddings, query_size)
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=embeddings.device)
     with full_precision(embeddings.device):

@@ -11,9 +11,19 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.inputs import blocks, check_probs, check_range, compute_dtype
+from lightning_al.functional.samples import p_log_p
 
 # Up to here a tournament over columns beats a reduction along short rows.
 _TOURNAMENT_CLASSES = 32
+
+# A block takes few operations: starting one costs more than leaving the inner cache does.
+_BLOCK_ELEMENTS = 1 << 19
+
+BlockScore = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""A block ``(n, C)`` and a scratch block to scores ``(n,)``, and the block's smallest and largest value.
+
+What is known of a row saves a pass: where a row's highest is needed, it is found first and tells the block's.
+"""
 
 
 def least_confidence(probs: Tensor) -> Tensor:
@@ -36,7 +46,7 @@ def least_confidence(probs: Tensor) -> Tensor:
         >>> least_confidence(torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]))
         tensor([0.5000, 0.0000])
     """
-    return _blockwise(probs, lambda block, scratch: 1 - _block_confidence(block, scratch))
+    return _blockwise(probs, _block_doubt)
 
 
 def margin(probs: Tensor) -> Tensor:
@@ -89,35 +99,35 @@ def predictive_entropy(probs: Tensor) -> Tensor:
     return _blockwise(probs, _block_entropy)
 
 
-def _blockwise(probs: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _blockwise(probs: Tensor, score: BlockScore) -> Tensor:
     """Score block by block in at least float32, with one scratch block, and check that the input was probabilities."""
     probs = check_probs(probs)
     dtype = compute_dtype(probs.dtype)
     scores = torch.empty(len(probs), dtype=probs.dtype, device=probs.device)
     scratch: Tensor | None = None
     lows, highs = [], []
-    for start, block in blocks(probs):
+    for start, block in blocks(probs, _BLOCK_ELEMENTS):
         if scratch is None:
             scratch = torch.empty_like(block, dtype=dtype, memory_format=torch.contiguous_format)
-        low, high = torch.aminmax(block)  # NaN if there is one
+        scores[start : start + len(block)], low, high = score(block.to(dtype), scratch[: len(block)])
         lows.append(low)
         highs.append(high)
-        scores[start : start + len(block)] = score(block.to(dtype), scratch[: len(block)])
     check_range(probs, lows, highs)
     return scores
 
 
-def _block_confidence(block: Tensor, scratch: Tensor) -> Tensor:
+def _block_doubt(block: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not _short_rows(block):
-        return block.amax(1)
-    columns = scratch.view(block.shape[1], -1).copy_(block.t())
-    highest = columns[0]
-    for column in columns[1:]:
-        torch.maximum(highest, column, out=highest)
-    return highest
+        highest = block.amax(1)
+    else:
+        columns = scratch.view(block.shape[1], -1).copy_(block.t())
+        highest = columns[0]
+        for column in columns[1:]:
+            torch.maximum(highest, column, out=highest)
+    return 1 - highest, block.amin(), highest.amax()
 
 
-def _block_margin(block: Tensor, scratch: Tensor) -> Tensor:
+def _block_margin(block: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if _short_rows(block):
         columns = scratch.view(block.shape[1], -1).copy_(block.t())
         first, second = columns[0], torch.zeros_like(columns[0])
@@ -126,29 +136,28 @@ def _block_margin(block: Tensor, scratch: Tensor) -> Tensor:
             torch.minimum(first, column, out=lesser)
             torch.maximum(second, lesser, out=second)
             torch.maximum(first, column, out=first)
-        return 1 - (first - second)
+        return 1 - (first - second), block.amin(), first.amax()
     # The second highest is the highest once those equal to the highest are moved below 0, unless there are two of them.
     first = block.amax(1)
     is_first = torch.eq(block, first[:, None], out=scratch)
     several = torch.mv(is_first, torch.ones_like(block[0])) > 1
     second = is_first.mul_(-2).add_(block).amax(1)
-    return 1 - (first - torch.where(several, first, second))
+    return 1 - (first - torch.where(several, first, second)), block.amin(), first.amax()
+
+
+def _block_entropy(block: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # No matrix product: its rounding depends on where in the block a row stands, and a query must not depend on the
+    # batch size.
+    low, high = torch.aminmax(block)
+    if not _short_rows(block):
+        negative = p_log_p(block, scratch).sum(1)
+    else:
+        columns = scratch.view(block.shape[1], -1).copy_(block.t())
+        negative, terms = torch.zeros_like(columns[0]), torch.empty_like(columns[0])
+        for column in columns:
+            negative.add_(p_log_p(column, terms))
+    return torch.sub(0, negative).clamp_(min=0), low, high  # a certain row gives 0, not -0
 
 
 def _short_rows(block: Tensor) -> bool:
     return block.shape[1] <= _TOURNAMENT_CLASSES
-
-
-def _block_entropy(block: Tensor, scratch: Tensor) -> Tensor:
-    # 0 log 0 is 0; a subnormal offset in place of the clamp is three times slower. No matrix product: its rounding
-    # depends on where in the block a row stands, and a query must not depend on the batch size.
-    smallest = torch.finfo(block.dtype).tiny
-    if not _short_rows(block):
-        negative = torch.clamp(block, min=smallest, out=scratch).log_().mul_(block).sum(1)
-    else:
-        columns = scratch.view(block.shape[1], -1).copy_(block.t())
-        negative, log = torch.zeros_like(columns[0]), torch.empty_like(columns[0])
-        for column in columns:
-            torch.clamp(column, min=smallest, out=log).log_()
-            negative.addcmul_(log, column)
-    return torch.sub(0, negative).clamp_(min=0)  # a certain row gives 0, not -0

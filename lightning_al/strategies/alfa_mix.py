@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.alfa_mix import alfa_mix
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -24,17 +23,9 @@ class ALFAMix(QueryStrategy):
     needs = Needs(pool=frozenset({"embeddings", "head"}), labeled=frozenset({"embeddings", "targets"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick among predictions that flip; see `lightning_al.functional.alfa_mix`."""
         embeddings, head = pool.require("embeddings", self.name), require_head(pool, self.name)
-        known = classes = None
-        if labeled:
-            known = labeled.require("embeddings", f"the labeled samples of {self.name}")
-            classes = labeled.require("targets", f"the labeled samples of {self.name}")
+        known, classes = self.read_labeled(labeled, "embeddings"), self.read_labeled(labeled, "targets")
         return alfa_mix(embeddings, head, query_size, known, classes, generator)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.badge import badge
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -25,12 +24,7 @@ class BADGE(QueryStrategy):
     sharded = True
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick by k-means++ among the gradients; see `lightning_al.functional.badge`."""
         probs, embeddings = pool.require("probs", self.name), pool.require("embeddings", self.name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.bait import bait
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -26,17 +25,9 @@ class BAIT(QueryStrategy):
     needs = Needs(pool=frozenset({"probs", "embeddings"}), labeled=frozenset({"probs", "embeddings"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick by Fisher information; see `lightning_al.functional.bait`."""
         probs, embeddings = pool.require("probs", self.name), pool.require("embeddings", self.name)
-        if not labeled:
-            return bait(probs, embeddings, query_size)
-        asked_by = f"the labeled samples of {self.name}"
-        known = labeled.require("probs", asked_by), labeled.require("embeddings", asked_by)
-        return bait(probs, embeddings, query_size, *known)
+        known_probs, known = self.read_labeled(labeled, "probs"), self.read_labeled(labeled, "embeddings")
+        return bait(probs, embeddings, query_size, known_probs, known)

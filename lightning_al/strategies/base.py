@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.aggregation import Aggregate, check_aggregate
 from lightning_al.functional.shard import Shard
@@ -143,14 +142,24 @@ class QueryStrategy(ABC):
         """The name of the strategy: its class's."""
         return type(self).__name__
 
+    def read_labeled(self, labeled: Outputs | None, name: str) -> Tensor | None:
+        """Return a field of the labeled samples, or None before there are any.
+
+        Args:
+            labeled: What `select` was given.
+            name: The field.
+
+        Returns:
+            The field's tensor.
+
+        Raises:
+            ValueError: If there are labeled samples without that field.
+        """
+        return labeled.require(name, f"the labeled samples of {self.name}") if labeled else None
+
     @abstractmethod
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick the samples of the pool to label next.
 
@@ -193,7 +202,7 @@ class QueryStrategy(ABC):
         said = ("needs", "own_target")  # by what is within
         given = {key: value for key, value in vars(self).items() if not key.startswith("_") and key not in said}
         arguments = ", ".join(f"{key}={value!r}" for key, value in given.items() if value is not None)
-        return f"{self.name}({arguments})"
+        return f"{type(self).__name__}({arguments})"
 
 
 class ScoreStrategy(QueryStrategy):
@@ -232,9 +241,7 @@ class ScoreStrategy(QueryStrategy):
             ValueError: If a value is no probability.
         """
 
-    def select_from_scores(
-        self, scores: Tensor, query_size: int, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def select_from_scores(self, scores: Tensor, query_size: int, *, generator: Generator | None = None) -> Tensor:
         """Pick the highest scores; ties go by a permutation from the generator, or to the lowest position.
 
         Args:
@@ -251,12 +258,7 @@ class ScoreStrategy(QueryStrategy):
         return top_k(scores, query_size, generator)
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick the samples with the highest scores; see `QueryStrategy.select`."""
         (field,) = self.needs.pool
@@ -292,6 +294,28 @@ def get_strategy(name_or_instance: str | QueryStrategy) -> QueryStrategy:
     raise ValueError(
         f"Expected `strategy` to be a `QueryStrategy` or one of {sorted(known)}, but got {name_or_instance!r}.{hint}"
     )
+
+
+def get_score_strategy(name_or_instance: str | QueryStrategy, argument: str) -> ScoreStrategy:
+    """Return a strategy as `get_strategy` does, if it scores each sample on its own.
+
+    Args:
+        name_or_instance: The strategy or its name.
+        argument: What the caller calls it, for the message.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: If there is no such strategy, or it picks batches as a whole.
+    """
+    strategy = get_strategy(name_or_instance)
+    if not isinstance(strategy, ScoreStrategy):
+        raise ValueError(
+            f"Expected `{argument}` to be a strategy that scores each sample on its own, but got {strategy!r}, which "
+            "picks batches as a whole: give `Margin()` or `BALD()`, say."
+        )
+    return strategy
 
 
 def _closest(name: str, known: list[str]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.batch_bald import batch_bald
 from lightning_al.functional.committee import mutual_information
@@ -42,12 +41,7 @@ class BatchBALD(QueryStrategy):
         self.num_samples = num_samples
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick greedily by what a label adds to the others; see `lightning_al.functional.batch_bald`."""
         samples = pool.require("samples", self.name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.cal import cal
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -23,17 +22,9 @@ class CAL(QueryStrategy):
     needs = Needs(pool=frozenset({"probs", "embeddings"}), labeled=frozenset({"probs", "embeddings"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick the most contrastive samples; see `lightning_al.functional.cal`."""
         probs, embeddings = pool.require("probs", self.name), pool.require("embeddings", self.name)
-        if not labeled:
-            return cal(probs, embeddings, query_size, generator=generator)
-        asked_by = f"the labeled samples of {self.name}"
-        known = labeled.require("probs", asked_by), labeled.require("embeddings", asked_by)
-        return cal(probs, embeddings, query_size, *known, generator=generator)
+        known_probs, known = self.read_labeled(labeled, "probs"), self.read_labeled(labeled, "embeddings")
+        return cal(probs, embeddings, query_size, known_probs, known, generator=generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_probs, check_probs_values, check_query_size, default_generator
 from lightning_al.functional.quotas import level_turns
@@ -38,7 +38,7 @@ class ClassBalanced(Wrapper):
         *,
         labeled: Outputs | None = None,
         target: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Pick for the class with the fewest labels, turn by turn; see `QueryStrategy.select`."""
         probs = check_probs(pool.require("probs", self.name))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.cluster_margin import agglomerate, cluster_margin
 from lightning_al.functional.inputs import check_probs, check_probs_values
@@ -24,8 +24,8 @@ class ClusterMargin(QueryStrategy):
     index, is saved with the run.
 
     Args:
-        candidates: Samples of low margin for each one to pick, at least 1. The paper takes 10 from millions of samples,
-            and 1.25 where a batch is a tenth of the pool.
+        candidates: Samples of low margin for each one to pick, at least 1. Where a batch is a large part of the pool,
+            10 of each leave no choice by margin: take fewer.
 
     Raises:
         ValueError: If ``candidates`` is below 1.
@@ -44,12 +44,7 @@ class ClusterMargin(QueryStrategy):
         self._clusters = torch.empty(0, dtype=torch.int64)
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick from the clusters in turns; see `lightning_al.functional.cluster_margin`."""
         probs, embeddings = check_probs(pool.require("probs", self.name)), pool.require("embeddings", self.name)

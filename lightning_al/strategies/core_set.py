@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.k_center import k_center_greedy
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -25,13 +24,8 @@ class CoreSet(QueryStrategy):
     sharded = True
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick the farthest samples; see `lightning_al.functional.k_center_greedy`."""
-        known = labeled.require("embeddings", f"the labeled samples of {self.name}") if labeled else None
+        known = self.read_labeled(labeled, "embeddings")
         return k_center_greedy(pool.require("embeddings", self.name), query_size, known, pool.shard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.dcom import adapt_deltas, dcom
 from lightning_al.functional.prob_cover import check_delta
@@ -41,12 +41,7 @@ class DCoM(QueryStrategy):
         self._radii: dict[int, float] = {}
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Adapt the radii of new labels, then pick by density and margin; see `lightning_al.functional.dcom`."""
         embeddings, probs = pool.require("embeddings", self.name), pool.require("probs", self.name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.drop_query import drop_query
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -25,12 +24,7 @@ class DropQuery(QueryStrategy):
     needs = Needs(pool=frozenset({"embeddings", "head"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick among predictions that flip; see `lightning_al.functional.drop_query`."""
         embeddings, head = pool.require("embeddings", self.name), require_head(pool, self.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_query_size, default_generator, permutation
 from lightning_al.functional.predictive_information import expected_predictive_information_gain
@@ -35,22 +35,12 @@ class EPIG(QueryStrategy):
         *,
         labeled: Outputs | None = None,
         target: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
-        """Pick the highest scores; see `lightning_al.functional.expected_predictive_information_gain`.
+        """Pick the highest scores; see `QueryStrategy.select`.
 
-        Args:
-            pool: Outputs for the N unlabeled samples.
-            query_size: Number of samples to pick.
-            labeled: Not read.
-            target: Outputs for samples of the distribution to predict on; None or empty: drawn from the pool.
-            generator: Source of random numbers, on the CPU. None: one with a fixed seed.
-
-        Returns:
-            Unique pool positions ``(min(query_size, N),)``, int64, the highest score first.
-
-        Raises:
-            ValueError: If samples are missing or not finite, or ``query_size`` is not a positive integer.
+        ``target`` are samples of the distribution to predict on; where it is None or empty, they are drawn from the
+        pool. ``labeled`` is not read.
         """
         samples = pool.require("samples", self.name)
         if check_query_size(query_size, len(samples)) == 0:

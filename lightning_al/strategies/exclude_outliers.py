@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_query_size, default_generator
 from lightning_al.functional.outliers import knn_distances
@@ -46,7 +46,7 @@ class ExcludeOutliers(Wrapper):
         *,
         labeled: Outputs | None = None,
         target: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Pick among all but the outliers; see `QueryStrategy.select`."""
         embeddings = pool.require("embeddings", self.name)

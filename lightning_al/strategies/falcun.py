@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.falcun import falcun
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -23,12 +22,7 @@ class FALCUN(QueryStrategy):
     needs = Needs(pool=frozenset({"probs"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Draw samples one by one; see `lightning_al.functional.falcun`."""
         return falcun(pool.require("probs", self.name), query_size, generator)

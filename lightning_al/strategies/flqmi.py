@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.flqmi import check_eta, flqmi
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -12,7 +11,7 @@ from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
 class FLQMI(QueryStrategy):
     """Ask for samples like those of a target set, which holds a few of each rare class, and cover all of it.
 
-    For finding more of classes that have few samples, where its authors report 5 to 18 % more accuracy than with other
+    For finding more of classes that have few samples, where its authors report up to 18 % more accuracy than with other
     strategies. It looks at the target set alone, not at what the model is unsure of. Here the likeness is that of
     embeddings; theirs is that of gradients. Time is a product of the pool with the targets, and that of a part of it
     with each few picks; memory is one number a sample.
@@ -42,23 +41,11 @@ class FLQMI(QueryStrategy):
         *,
         labeled: Outputs | None = None,
         target: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
-        """Pick greedily; see `lightning_al.functional.flqmi`.
+        """Pick greedily; see `QueryStrategy.select`.
 
-        Args:
-            pool: Outputs for the N unlabeled samples.
-            query_size: Number of samples to pick.
-            labeled: Not read.
-            target: Outputs for samples of the classes sought.
-            generator: Not read.
-
-        Returns:
-            Unique pool positions ``(min(query_size, N),)``, int64, in the order picked.
-
-        Raises:
-            ValueError: If there is no target, or embeddings are missing or not finite, or ``query_size`` is not a
-                positive integer.
+        ``target`` are samples of the classes sought; without any it raises. ``labeled`` and ``generator`` are not read.
         """
         embeddings = pool.require("embeddings", self.name)
         if not target:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.galaxy import galaxy
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -24,17 +23,9 @@ class GALAXY(QueryStrategy):
     needs = Needs(pool=frozenset({"probs"}), labeled=frozenset({"probs", "targets"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick by bisection between labels; see `lightning_al.functional.galaxy`."""
         probs = pool.require("probs", self.name)
-        known = classes = None
-        if labeled:
-            known = labeled.require("probs", f"the labeled samples of {self.name}")
-            classes = labeled.require("targets", f"the labeled samples of {self.name}")
+        known, classes = self.read_labeled(labeled, "probs"), self.read_labeled(labeled, "targets")
         return galaxy(probs, query_size, known, classes, generator)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.k_means import k_means
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -23,12 +22,7 @@ class KMeans(QueryStrategy):
     needs = Needs(pool=frozenset({"embeddings"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick what is nearest each centroid; see `lightning_al.functional.k_means`."""
         return k_means(pool.require("embeddings", self.name), query_size, generator)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.lcmd import lcmd
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -24,13 +23,8 @@ class LCMD(QueryStrategy):
     needs = Needs(pool=frozenset({"embeddings"}), labeled=frozenset({"embeddings"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick the farthest sample of the heaviest cluster; see `lightning_al.functional.lcmd`."""
-        known = labeled.require("embeddings", f"the labeled samples of {self.name}") if labeled else None
+        known = self.read_labeled(labeled, "embeddings")
         return lcmd(pool.require("embeddings", self.name), query_size, known)

@@ -14,7 +14,7 @@ class LeastConfidence(ScoreStrategy):
     Nearly as good as Margin on most data, and the same on two classes. One pass over the pool, one number a sample.
 
     References:
-        Lewis and Gale (1994), *A Sequential Algorithm for Training Text Classifiers*.
+        Lewis and Gale (SIGIR 1994), *A Sequential Algorithm for Training Text Classifiers*.
     """
 
     def score(self, probs: Tensor) -> Tensor:

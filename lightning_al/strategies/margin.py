@@ -15,7 +15,7 @@ class Margin(ScoreStrategy):
     pool, one number a sample. A batch may hold near-duplicates; for large batches on redundant data consider BADGE.
 
     References:
-        Scheffer, Decomain and Wrobel (2001), *Active Hidden Markov Models for Information Extraction*.
+        Scheffer, Decomain and Wrobel (IDA 2001), *Active Hidden Markov Models for Information Extraction*.
     """
 
     def score(self, probs: Tensor) -> Tensor:

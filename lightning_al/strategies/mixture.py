@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_query_size, default_generator
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy, get_strategy
@@ -53,7 +53,7 @@ class Mixture(Wrapper):
         *,
         labeled: Outputs | None = None,
         target: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Let each strategy pick its share; see `QueryStrategy.select`."""
         count = check_query_size(query_size, len(pool))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.posterior_variance import posterior_variance
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -38,13 +37,8 @@ class PosteriorVariance(QueryStrategy):
         self.noise = noise
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick the largest conditional variances; see `lightning_al.functional.posterior_variance`."""
-        known = labeled.require("embeddings", f"the labeled samples of {self.name}") if labeled else None
+        known = self.read_labeled(labeled, "embeddings")
         return posterior_variance(pool.require("embeddings", self.name), query_size, known, self.noise)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_query_size, default_generator
-from lightning_al.strategies.base import Needs, Outputs, QueryStrategy, ScoreStrategy, get_strategy
+from lightning_al.strategies.base import (
+    Needs,
+    Outputs,
+    QueryStrategy,
+    ScoreStrategy,
+    get_score_strategy,
+    get_strategy,
+)
 from lightning_al.strategies.wrapper import Wrapper, select_within
 
 
@@ -33,13 +39,7 @@ class Prefilter(Wrapper):
     def __init__(
         self, score: ScoreStrategy | str = "Margin", strategy: QueryStrategy | str = "KMeans", factor: int = 10
     ) -> None:
-        scorer = get_strategy(score)
-        if not isinstance(scorer, ScoreStrategy):
-            raise ValueError(
-                f"Expected `score` to be a strategy that scores each sample on its own, but got {scorer!r}, which "
-                "picks batches as a whole: give `Margin()` or `Entropy()`, say."
-            )
-        self.score, self.strategy = scorer, get_strategy(strategy)
+        self.score, self.strategy = get_score_strategy(score, "score"), get_strategy(strategy)
         self.factor = check_query_size(factor, 1 << 62, "factor")
         super().__init__({"score": self.score, "strategy": self.strategy}, Needs())
 
@@ -50,7 +50,7 @@ class Prefilter(Wrapper):
         *,
         labeled: Outputs | None = None,
         target: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Pick among the highest scores; see `QueryStrategy.select`."""
         count = check_query_size(query_size, 1 << 62)

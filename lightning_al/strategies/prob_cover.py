@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.prob_cover import check_delta, prob_cover
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -36,20 +35,11 @@ class ProbCover(QueryStrategy):
         self.delta = delta
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick by greedy coverage; see `lightning_al.functional.prob_cover`."""
-        known, classes = None, 0
-        if labeled:
-            asked_by = f"the labeled samples of {self.name}"
-            known = labeled.require("embeddings", asked_by)
-            targets = labeled.require("targets", asked_by)
-            # values, or several labels a sample, are no classes to look for
-            classes = 0 if targets.is_floating_point() or targets.ndim > 1 else len(targets.unique())
+        known, targets = self.read_labeled(labeled, "embeddings"), self.read_labeled(labeled, "targets")
+        # values, or several labels a sample, are no classes to look for
+        classes = 0 if targets is None or targets.is_floating_point() or targets.ndim > 1 else len(targets.unique())
         num_classes = classes if classes > 1 else None
         return prob_cover(pool.require("embeddings", self.name), query_size, known, self.delta, generator, num_classes)

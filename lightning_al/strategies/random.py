@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_query_size, default_generator, permutation
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -19,12 +18,7 @@ class Random(QueryStrategy):
     needs = Needs()
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick pool positions at random; see `QueryStrategy.select`."""
         count = check_query_size(query_size, len(pool))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_query_size, default_generator, fill_at_random
 from lightning_al.functional.neighbours import neighbours as neighbours_of
@@ -44,7 +44,7 @@ class SEALS(Wrapper):
         *,
         labeled: Outputs | None = None,
         target: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Pick among the neighbours of the labeled; see `QueryStrategy.select`, and `functional.neighbours`."""
         embeddings = pool.require("embeddings", self.name)

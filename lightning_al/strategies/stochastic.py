@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.stochastic import StochasticKind, check_stochastic, stochastic_top_k
-from lightning_al.strategies.base import ScoreStrategy, get_strategy
+from lightning_al.strategies.base import ScoreStrategy, get_score_strategy
 
 
 class Stochastic(ScoreStrategy):
@@ -35,12 +34,7 @@ class Stochastic(ScoreStrategy):
     def __init__(
         self, strategy: ScoreStrategy | str = "BALD", kind: StochasticKind = "power", beta: float = 1.0
     ) -> None:
-        inner = get_strategy(strategy)
-        if not isinstance(inner, ScoreStrategy):
-            raise ValueError(
-                f"Expected `strategy` to be one that scores each sample on its own, but got {inner!r}, which picks "
-                "batches as a whole: give `Margin()` or `BALD()`, say."
-            )
+        inner = get_score_strategy(strategy, "strategy")
         check_stochastic(kind, beta)
         super().__init__(inner.aggregate)
         self.strategy, self.kind, self.beta = inner, kind, beta
@@ -51,31 +45,12 @@ class Stochastic(ScoreStrategy):
         """The name of the class, and in brackets that of the strategy within."""
         return f"{type(self).__name__}({self.strategy.name})"
 
-    def __repr__(self) -> str:
-        """Return the class's name and the arguments it was given."""
-        return super().__repr__().replace(self.name, type(self).__name__, 1)
-
     def score(self, probs: Tensor) -> Tensor:
         """Return the scores of the strategy within."""
         return self.strategy.score(probs)
 
-    def select_from_scores(
-        self, scores: Tensor, query_size: int, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw without replacement; see `lightning_al.functional.stochastic_top_k`.
-
-        Args:
-            scores: Scores ``(N,)``.
-            query_size: Number of samples to pick.
-            generator: Source of random numbers.
-
-        Returns:
-            Unique pool positions ``(min(query_size, N),)``, int64, in the order drawn.
-
-        Raises:
-            ValueError: If a score is not finite, or negative for ``"power"``, or ``query_size`` is not a positive
-                integer.
-        """
+    def select_from_scores(self, scores: Tensor, query_size: int, *, generator: Generator | None = None) -> Tensor:
+        """Draw without replacement, of scores not negative for ``"power"``; see `functional.stochastic_top_k`."""
         return stochastic_top_k(scores, query_size, self.kind, self.beta, generator)
 
     def state_dict(self) -> dict[str, Any]:

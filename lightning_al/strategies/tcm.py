@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.inputs import check_probs, check_probs_values
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -23,7 +22,8 @@ class TCM(QueryStrategy):
     the run. Cost is that of the one in turn.
 
     Args:
-        labels_per_class: Labels for each class, on average, from which on margins are trusted; at least 1.
+        labels_per_class: Labels for each class, on average, from which on margins are trusted; at least 1. The default
+            is our choice.
 
     Raises:
         ValueError: If ``labels_per_class`` is not a positive integer.
@@ -46,12 +46,7 @@ class TCM(QueryStrategy):
         self._switched = False
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick by `TypiClust` or by `Margin`, as the number of labels has it."""
         probs = check_probs(pool.require("probs", self.name))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.functional.herding import uncertainty_herding
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
@@ -25,17 +24,10 @@ class UHerding(QueryStrategy):
     needs = Needs(pool=frozenset({"probs", "embeddings"}), labeled=frozenset({"probs", "embeddings", "targets"}))
 
     def select(
-        self,
-        pool: Outputs,
-        query_size: int,
-        *,
-        labeled: Outputs | None = None,
-        generator: torch.Generator | None = None,
+        self, pool: Outputs, query_size: int, *, labeled: Outputs | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Pick by greedy coverage of uncertainty; see `lightning_al.functional.uncertainty_herding`."""
         embeddings, probs = pool.require("embeddings", self.name), pool.require("probs", self.name)
-        if not labeled:
-            return uncertainty_herding(embeddings, probs, query_size, generator=generator)
-        asked_by = f"the labeled samples of {self.name}"
-        known, known_probs, targets = (labeled.require(name, asked_by) for name in ("embeddings", "probs", "targets"))
-        return uncertainty_herding(embeddings, probs, query_size, known, known_probs, targets, generator)
+        known, known_probs = self.read_labeled(labeled, "embeddings"), self.read_labeled(labeled, "probs")
+        classes = self.read_labeled(labeled, "targets")
+        return uncertainty_herding(embeddings, probs, query_size, known, known_probs, classes, generator)

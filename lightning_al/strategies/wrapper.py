@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lightning_al.strategies.base import Needs, Outputs, QueryStrategy
 
@@ -58,10 +57,6 @@ class Wrapper(QueryStrategy):
         for key, strategy in self._inner.items():
             strategy.load_state_dict(state[key])
 
-    def __repr__(self) -> str:
-        """Return the class's name and the arguments it was given."""
-        return super().__repr__().replace(self.name, type(self).__name__, 1)
-
 
 def select_within(
     strategy: QueryStrategy,
@@ -71,7 +66,7 @@ def select_within(
     *,
     labeled: Outputs | None,
     target: Outputs | None,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> Tensor:
     """Let a strategy pick among part of a pool.
 

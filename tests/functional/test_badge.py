@@ -55,8 +55,9 @@ def test_picks_follow_the_law_of_k_means_plus_plus():
         {"_FEWEST_PROPOSALS": 2, "_MOST_PROPOSALS": 2, "_BATCH_COST": -(10**9)},
         {"_FEWEST_PROPOSALS": 2, "_MOST_PROPOSALS": 2, "_PASS_CENTRES": 0, "_BATCH_COST": 10**9},
         {"_FEWEST_PROPOSALS": 3, "_MOST_PROPOSALS": 5, "_BATCH_COST": 30},
+        {"_FEWEST_PROPOSALS": 1, "_MOST_PROPOSALS": 1, "_BATCH_COST": -(10**9)},
     ],
-    ids=["never-refreshed", "always-refreshed", "both"],
+    ids=["never-refreshed", "always-refreshed", "both", "each-pick-in-a-batch-of-its-own"],
 )
 def test_the_law_holds_however_old_the_weights_are(settings, monkeypatch):
     for name, value in settings.items():

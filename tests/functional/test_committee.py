@@ -132,7 +132,7 @@ def test_equivariant_and_independent_of_chunks(score, naive, rows, draws, classe
     assert torch.equal(score(probs[order]), scores[order])
     torch.testing.assert_close(score(probs[:, torch.randperm(draws, generator=generator)]), scores, atol=4e-6, rtol=0)
     torch.testing.assert_close(
-        score(probs[..., torch.randperm(classes, generator=generator)]), scores, atol=1e-6, rtol=0
+        score(probs[..., torch.randperm(classes, generator=generator)]), scores, atol=4e-6, rtol=0
     )
     for size in (1, 7):
         assert torch.equal(torch.cat([score(chunk) for chunk in probs.split(size)]), scores)

@@ -78,7 +78,7 @@ def test_sketched_distances_are_lower_bounds():
     space = module.EuclideanSpace(points)
     sketch = module._Sketch(space, 500)
     assert sketch.points is not None
-    assert sketch.points.shape == (500, 10)
+    assert sketch.points.shape == (500, 19)
     true = torch.cdist(points.double(), points.double()).square()
     sketched = torch.cdist(sketch.points.double(), sketch.points.double()).square()
     assert (sketched <= true + 1e-4).all()

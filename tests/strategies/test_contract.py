@@ -72,14 +72,14 @@ def test_returns_unique_positions(name, dtype, rows, query_size, labeled):
     check(select(strategy, pool, query_size, labeled), rows, query_size)
 
 
-@each_strategy
-@pytest.mark.parametrize("kind", ["identical", "duplicates", "offset", "certain"])
-def test_returns_unique_positions_on_hard_pools(name, kind):
-    strategy = getattr(strategies, name)()
+def hard_pool(strategy: QueryStrategy, kind: str, dtype: torch.dtype = torch.float32) -> Outputs:
+    """Return 60 samples of a kind that breaks divisions, distances, logarithms or ties."""
     pool = outputs(strategy, "pool", 60)
     for field in tensors(strategy, "pool"):
         values = getattr(pool, field)
-        if kind == "identical":
+        if kind == "zero" and field == "embeddings":
+            values = torch.zeros_like(values)
+        elif kind == "identical":
             values = values[:1].expand(60, *values.shape[1:])
         elif kind == "duplicates":
             values = values[torch.arange(60) % 4]
@@ -88,9 +88,30 @@ def test_returns_unique_positions_on_hard_pools(name, kind):
         elif kind == "certain" and field != "embeddings":
             values = torch.eye(5)[torch.arange(60) % 5]
             values = values if field == "probs" else values[:, None].expand(60, 4, 5)
-        setattr(pool, field, values)
+        setattr(pool, field, values.to(dtype))
+    return pool
+
+
+@each_strategy
+@pytest.mark.parametrize("kind", ["identical", "duplicates", "offset", "certain", "zero"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("labeled", [0, 8])
+def test_returns_unique_positions_on_hard_pools(name, kind, dtype, labeled):
+    strategy = getattr(strategies, name)()
+    pool = hard_pool(strategy, kind, dtype)
     for query_size in (3, 59, 60):
-        check(select(strategy, pool, query_size), 60, query_size)
+        check(select(strategy, pool, query_size, labeled), 60, query_size)
+
+
+@each_strategy
+def test_ties_go_to_the_lowest_or_by_the_seed(name):
+    """Of samples that are all alike the first are picked whatever the seed, or others from seed to seed."""
+    strategy = getattr(strategies, name)()
+    pool = hard_pool(strategy, "identical")
+    if pool.embeddings is not None:
+        pool.embeddings = torch.eye(6)[torch.zeros(60, dtype=torch.int64)]  # no product of these is rounded
+    drawn = {tuple(select(strategy, pool, 5, labeled=0, seed=seed).tolist()) for seed in range(6)}
+    assert drawn == {(0, 1, 2, 3, 4)} or len(drawn) == 6
 
 
 @each_strategy
@@ -139,20 +160,25 @@ def test_no_labels_yet_is_no_error(name, labeled):
 
 
 @each_strategy
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_an_output_that_is_not_finite_is_named(name, value):
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_first_output_that_is_not_finite_is_named(name, value):
     strategy = getattr(strategies, name)()
     for field in tensors(strategy, "pool"):
         pool = outputs(strategy, "pool", 50)
-        getattr(pool, field)[23, 1] = value
+        getattr(pool, field)[[23, 41], 1] = value
         argument = "probs" if field == "samples" else field
         with pytest.raises(ValueError, match=f"`{argument}` to be finite, but got {value} at position 23"):
             select(strategy, pool, 5)
     for field in tensors(strategy, "labeled"):
         labeled = outputs(strategy, "labeled", 9)
-        getattr(labeled, field)[4, 0] = value
-        with pytest.raises(ValueError, match="at position 4"):
+        getattr(labeled, field)[[4, 6], 0] = value
+        with pytest.raises(ValueError, match=f"but got {value} at position 4"):
             strategy.select(outputs(strategy, "pool", 50), 5, labeled=labeled, **target(strategy))
+    for field in tensors(strategy, "target"):
+        wanted = target(strategy)
+        getattr(wanted["target"], field)[[3, 7], 0] = value
+        with pytest.raises(ValueError, match=f"but got {value} at position 3"):
+            strategy.select(outputs(strategy, "pool", 50), 5, **wanted)
 
 
 @each_strategy

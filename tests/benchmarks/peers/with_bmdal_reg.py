@@ -39,13 +39,27 @@ def posterior_variance(embeddings: Tensor, query_size: int) -> Any:
     return lambda: selection.MaxDetSelectionMethod(pool, pool, noise_sigma=NOISE, verbosity=0).select(query_size)
 
 
-def bait(probs: Tensor, embeddings: Tensor, query_size: int) -> Any:
-    confidence = probs.amax(1, keepdim=True)
-    pool = _linear((confidence * (1 - confidence)).sqrt() * embeddings)
-    nothing = _linear(torch.zeros(1, embeddings.shape[1]))
+def bait(
+    probs: Tensor,
+    embeddings: Tensor,
+    query_size: int,
+    labeled_probs: Tensor | None = None,
+    labeled_embeddings: Tensor | None = None,
+    overselection: float = 2.0,
+) -> Any:
+    pool = _linear(_gradients(probs, embeddings))
+    if labeled_probs is None or labeled_embeddings is None:
+        labeled = _linear(torch.zeros_like(embeddings[:1]))  # tells nothing
+    else:
+        labeled = _linear(_gradients(labeled_probs, labeled_embeddings))
     return lambda: selection.BaitFeatureSpaceSelectionMethod(
-        pool, nothing, noise_sigma=1.0, overselection_factor=2.0, verbosity=0
+        pool, labeled, sel_with_train=True, noise_sigma=1.0, overselection_factor=overselection, verbosity=0
     ).select(query_size)
+
+
+def _gradients(probs: Tensor, embeddings: Tensor) -> Tensor:
+    confidence = probs.amax(1, keepdim=True)
+    return (confidence * (1 - confidence)).sqrt() * embeddings
 
 
 def _linear(embeddings: Tensor) -> Features:
