@@ -2,7 +2,7 @@
 
 from lightning_al.callback import ActiveLearning
 from lightning_al.datamodule import ActiveLearningDataModule
-from lightning_al.oracles import Answers, DatasetOracle, Oracle, Query
+from lightning_al.oracles import Answers, DatasetOracle, FileOracle, Oracle, Query
 from lightning_al.pool import Pool
 from lightning_al.stopping import StoppingRule, TargetMetric
 from lightning_al.strategies import *  # noqa: F403 - one class a strategy, listed there
@@ -18,6 +18,7 @@ __all__ = [
     "DatasetOracle",
     "FeasibilityReport",
     "FeasibilityStudy",
+    "FileOracle",
     "Oracle",
     "Pool",
     "Query",

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import Dataset
 
 from lightning_al.checkpoints import keep_best
-from lightning_al.checks import NOTHING_LABELED, STATE_KEY, check_numbers, check_trainer
+from lightning_al.checks import NOTHING_LABELED, STATE_KEY, check_numbers, check_trainer, check_waiting
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of, plain_amount
 from lightning_al.exceptions import ResumeError
@@ -183,6 +183,7 @@ class ActiveLearning(Callback):
                 f"Trainer and ActiveLearning{saved}."
             )
         check_trainer(trainer)
+        check_waiting(trainer, self.oracle)
         datamodule = self._datamodule(trainer)
         check_numbers(self, datamodule)
         if self.reset == "random" and self.model_factory is None:
@@ -195,7 +196,7 @@ class ActiveLearning(Callback):
         self._run = Run(self, trainer, datamodule)
         RoundLoop.install(trainer, self)
 
-    def begin(self, trainer: Trainer) -> bool:
+    def begin(self, trainer: Trainer) -> bool | None:
         """Asked by the loop before the first round."""
         return self._active_run().begin(trainer)
 

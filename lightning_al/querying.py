@@ -23,6 +23,7 @@ from lightning_al.predictions import ONE_DISTRIBUTION, NotFiniteError, OutputKin
 from lightning_al.ranks import on_rank_zero
 from lightning_al.rounds import query_machine
 from lightning_al.scoring import Scored, score_pool
+from lightning_al.strategies import Random
 from lightning_al.strategies.base import Outputs, QueryStrategy, ScoreStrategy
 
 READABLE = {
@@ -147,15 +148,29 @@ class Querying:
                 "them would change which samples are asked: say ActiveLearning(outputs='multilabel')."
             )
 
-    def pick(self, strategy: QueryStrategy, round: int, size: int) -> Query:
+    def probs(self, indices: Tensor, round: int) -> Tensor | None:
+        """The model's class probabilities of a few samples ``(B, C)``; None where it has none."""
+        if self.outputs not in ONE_DISTRIBUTION:
+            return None
+        title = f"Query for round {round}: guessing {len(indices):,}"
+        found = self._score(Random(), indices, frozenset({"probs"}), round, title).outputs.probs
+        return None if found is None else found.cpu()
+
+    def pick(self, strategy: QueryStrategy, round: int, size: int, part: int = 1) -> Query:
         """The query of a round.
+
+        Args:
+            strategy: What picks.
+            round: The round that will train on the labels.
+            size: How many samples to pick.
+            part: 1; 2 and more replace what was rejected.
 
         Raises:
             ScoringError: The model's outputs cannot be scored.
             ValueError: The strategy picks something else than ``size`` samples of the pool.
         """
         candidates = self._candidates(round, size)
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round + ((part - 1) << 40)) % (1 << 63))
         title = f"Query for round {round}: scoring {len(candidates):,} unlabeled"
         scored = self._score(strategy, candidates, strategy.needs.pool, round, title, sharded=strategy.sharded)
         labeled = self._labeled(strategy, round)
@@ -173,7 +188,8 @@ class Querying:
         with isolate_rng():
             picked = on_rank_zero(self.trainer, select) if shard is None else shard.together(select)
         scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
-        return Query(candidates[picked].long(), round, strategy.name, scores, None, self.datamodule.preview)
+        indices, data = candidates[picked].long(), self.datamodule
+        return Query(indices, round, strategy.name, scores, None, data.preview, part, path=data.path)
 
     def _labeled(self, strategy: QueryStrategy, round: int) -> Outputs | None:
         """What the strategy reads of the labeled samples, but for their targets."""
@@ -191,6 +207,8 @@ class Querying:
         indices = labeled.dataset_indices.tolist()
         new = [index for index in indices if index not in self._targets]
         self._targets.update(zip(new, self.datamodule.targets(new), strict=True))
+        given = self.datamodule.given_labels  # they may have been corrected
+        self._targets.update({index: given[index] for index in indices if index in given})
         try:
             targets = torch.stack([torch.as_tensor(self._targets[index]) for index in indices])
         except (TypeError, ValueError, RuntimeError) as error:

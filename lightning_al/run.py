@@ -19,6 +19,7 @@ from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.exceptions import ResumeError
 from lightning_al.labeling import Labeling
 from lightning_al.limits import Limits
+from lightning_al.oracles import Answers
 from lightning_al.querying import Querying
 from lightning_al.randomness import restore_rng, rng_state
 from lightning_al.ranks import on_rank_zero
@@ -45,7 +46,7 @@ class Run:
         self.folder = run_folder(callback.dirpath, trainer.default_root_dir) if keeps else None
         self.saves = keeps and bool(trainer.checkpoint_callbacks)
         self.initial = InitialWeights(self.folder.initial_weights if self.folder and self.saves else None)
-        self.labeling = Labeling(callback.oracle, self.folder, datamodule.check_labels)
+        self.labeling = Labeling(callback.oracle, self.folder, datamodule.check_labels, datamodule.class_names)
         self.seed = datamodule.seed if callback.seed is None else callback.seed
         self.querying = Querying(
             trainer, datamodule, callback.outputs, callback.embedding_layer, self.seed, callback.mc_samples
@@ -126,13 +127,15 @@ class Run:
         self._rank_states = None
 
     # -- the driver of the loop
-    def begin(self, trainer: Trainer) -> bool:
-        """Before the first or the resumed round; True where that round's fit is done already."""
+    def begin(self, trainer: Trainer) -> bool | None:
+        """Before the first or the resumed round; True where that round's fit is done already, None to train nothing."""
         self.datamodule.live_here()
         self.trainability = Trainability(trainer.lightning_module)
         loop = cast(rounds.RoundLoop, trainer.fit_loop)
+        on_rank_zero(trainer, self.labeling.begin)
         if self._restored is None:
-            self._start()
+            if not self._start():
+                return None
             loop.drop_loader()  # the first round draws its shuffle after the saved RNG state, as a resumed one does
             loop.shift_steps(*self.steps, start=self.step0)
         else:
@@ -161,15 +164,12 @@ class Run:
         if best:
             load_weights(trainer, best)
         size = self.limits.next_query_size(self.datamodule.pool)
-        query = self.acquisition.acquire(self.callback.strategy, self.round + 1, size)
-        if query is None:
-            self._say()
-            self._write_history()
-            return False
-        self.history[-1]["seconds_query"] = time.monotonic() - began
+        queries = self.acquisition.acquire(self.callback.strategy, self.round + 1, size)
+        self.history[-1]["seconds_query"] = 0.0 if queries is None else time.monotonic() - began
         self._say()
-        on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
         self._write_history()
+        if queries is None:
+            return False
         self._next_round()
         return True
 
@@ -186,7 +186,8 @@ class Run:
                 "`MyModel.load_from_checkpoint(...)`, or resume from the run's last-round.ckpt."
             )
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Begin a run; False where the first labels have to be waited for."""
         trainer = self.trainer
         self.check_restored()
         folder = self.folder
@@ -208,22 +209,19 @@ class Run:
         if self.callback.initial_strategy is not None:
             count = self.datamodule.initial_count()
             self.datamodule.unlabel_initial()
-            query = self.acquisition.acquire(self.callback.initial_strategy, 0, count)
-            if query is None:
-                raise MisconfigurationException(
-                    "No label came back for the first samples, so there is nothing to train on. Start again when the "
-                    "oracle has answers."
-                )
-            on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
+            if self.acquisition.acquire(self.callback.initial_strategy, 0, count) is None:
+                return False
         else:
             warn_of_unasked_labels(self.callback.oracle, self.datamodule)
             given = self.datamodule.given_labels
             on_rank_zero(trainer, lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist(), given))
+            on_rank_zero(trainer, lambda: self.labeling.close(0, Answers()))
         on_rank_zero(trainer, self._record_by_hand)
         if self.callback.reset == "initial":
             state = trainer.strategy.lightning_module_state_dict()
             self.initial.save(state, self.run_id, write=trainer.is_global_zero)
         self._save()
+        return True
 
     def _record_by_hand(self) -> None:
         self.labeling.record_by_hand(self.datamodule.pool, self.datamodule.given_labels)
@@ -233,8 +231,9 @@ class Run:
 
     def _describe(self, *, finished: bool, reason: str = "") -> None:
         folder, info = self.folder, {"finished": finished, "reason": reason, **self._identity(), "round": self.round}
+        info["classes"] = self.labeling.classes and [*self.labeling.classes]
         if folder is not None:
-            on_rank_zero(self.trainer, lambda: folder.write_run(info))
+            on_rank_zero(self.trainer, lambda: folder.update_run(**info))
 
     def _resume(self, state: dict[str, Any], loop: rounds.RoundLoop) -> None:
         pool = self.datamodule.pool
