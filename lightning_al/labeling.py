@@ -118,6 +118,8 @@ class Labeling:
             LedgerError: The ledger cannot be written, or was changed.
         """
         if self.folder is not None and self.folder.read_query(query.round, query.part) is None:
+            if query.part == 1 and self.is_closed(query.round):  # by a run that went on from a later checkpoint
+                self.folder.update_run(answers_for=query.round)
             self.folder.write_query(query.round, as_record(query), query.part)
         self._show(query)
         with self._alone():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.oracles import Query
+from lightning_al.oracles.base import no_path
 from lightning_al.recorded_query import RecordedQuery
 
 
@@ -44,7 +45,7 @@ def as_query(
     recorded: RecordedQuery,
     preview: Callable[[int], Any],
     part: int = 1,
-    path: Callable[[int], str | None] = lambda index: None,
+    path: Callable[[int], str | None] = no_path,
 ) -> Query:
     """A recorded query as a query again; of the model's probabilities the record has the guess alone."""
     scores = None if recorded.scores is None else torch.tensor(recorded.scores, dtype=torch.float64)

@@ -14,6 +14,11 @@ import torch
 from torch import Tensor
 
 
+def no_path(index: int) -> str | None:
+    """What stands for the file of a sample where nobody says."""
+    return None
+
+
 @dataclass
 class Query:
     """The samples a strategy asks to be labeled, in the order picked.
@@ -46,7 +51,7 @@ class Query:
     preview: Callable[[int], Any]
     part: int = 1
     control: frozenset[int] = frozenset()
-    path: Callable[[int], str | None] = lambda index: None
+    path: Callable[[int], str | None] = no_path
 
     def __post_init__(self) -> None:
         """Checks shapes."""
