@@ -2,7 +2,7 @@
 
 from lightning_al.callback import ActiveLearning
 from lightning_al.datamodule import ActiveLearningDataModule
-from lightning_al.oracles import Answers, DatasetOracle, FileOracle, Oracle, Query
+from lightning_al.oracles import Answers, DatasetOracle, FileOracle, LabelStudioOracle, Oracle, Query
 from lightning_al.pool import Pool
 from lightning_al.stopping import StoppingRule, TargetMetric
 from lightning_al.strategies import *  # noqa: F403 - one class a strategy, listed there
@@ -19,6 +19,7 @@ __all__ = [
     "FeasibilityReport",
     "FeasibilityStudy",
     "FileOracle",
+    "LabelStudioOracle",
     "Oracle",
     "Pool",
     "Query",

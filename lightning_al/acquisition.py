@@ -7,10 +7,12 @@ import time
 from dataclasses import replace
 from functools import partial
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from lightning_al.control import count_controls, draw_controls
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.exceptions import ResumeError
 from lightning_al.labeling import Labeling
@@ -29,12 +31,19 @@ class Acquisition:
         datamodule: The wrapped data.
         querying: Picks the samples.
         labeling: Has them labeled.
+        control_fraction: Share of each query that is drawn at random, to compare the strategy's picks with.
     """
 
     def __init__(
-        self, trainer: Trainer, datamodule: ActiveLearningDataModule, querying: Querying, labeling: Labeling
+        self,
+        trainer: Trainer,
+        datamodule: ActiveLearningDataModule,
+        querying: Querying,
+        labeling: Labeling,
+        control_fraction: float = 0.0,
     ) -> None:
         self.trainer, self.datamodule, self.querying, self.labeling = trainer, datamodule, querying, labeling
+        self.control_fraction = control_fraction
 
     def acquire(self, strategy: QueryStrategy, round: int, size: int) -> list[Query] | None:
         """Query, ask and label: afterwards the pool is that of ``round``; on any error it is as before.
@@ -87,7 +96,7 @@ class Acquisition:
             taken.labels |= answers.labels
             taken.rejected += answers.rejected
             taken.pending += answers.pending
-            wanted = min(len(rejected), pool.num_unlabeled)
+            wanted = min(len(rejected), len(self.querying.affordable())) if rejected else 0
         least, labels = self.labeling.oracle.least_answers(size), len(taken.labels)
         if not taken.pending or labels >= least or self.labeling.is_closed(round):
             return queries, taken, True
@@ -98,13 +107,25 @@ class Acquisition:
     def _query(self, strategy: QueryStrategy, round: int, size: int, part: int) -> Query:
         query = self._recorded(round, part)
         if query is None:
-            query = self.querying.pick(strategy, round, size, part)
+            query = self._pick(strategy, round, size, part)
         elif strategy.remembers:
             # The checkpoint is of before the query: what the strategy remembers of it comes by picking once more.
-            self.querying.pick(strategy, round, size, part)
+            self._pick(strategy, round, size, part)
         if self.labeling.oracle.shows_guesses:
             query = replace(query, probs=self.querying.probs(query.dataset_indices, round))
         return query
+
+    def _pick(self, strategy: QueryStrategy, round: int, size: int, part: int) -> Query:
+        count = count_controls(size, self.control_fraction) if part == 1 and round > 0 else 0
+        if not count:
+            return self.querying.pick(strategy, round, size, part)
+        controls = draw_controls(self.querying.affordable(), count, self.querying.seed * 7_368_787 + round)
+        if not len(self.querying.affordable(without=controls)):  # the money is nearly spent
+            return self.querying.pick(strategy, round, size, part)
+        query = self.querying.pick(strategy, round, size - count, part, without=controls)
+        scores = None if query.scores is None else torch.cat([query.scores, query.scores.new_full((count,), torch.nan)])
+        indices = torch.cat([query.dataset_indices, controls])
+        return replace(query, dataset_indices=indices, scores=scores, control=frozenset(controls.tolist()))
 
     def _recorded(self, round: int, part: int) -> Query | None:
         """The query of a round that a killed process recorded, and perhaps asked, already."""

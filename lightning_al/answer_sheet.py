@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,8 @@ def encode(query: RecordedQuery, classes: Sequence[str] | None, *, to_fill: bool
             number, share = query.guesses[place]
             guess = str(number) if classes is None or number >= len(classes) else durable.encode_cell(classes[number])
             confidence = f"{share:.4g}"
-        score = "" if query.scores is None else f"{query.scores[place]:.6g}"
+        scored = query.scores is not None and not math.isnan(query.scores[place])
+        score = f"{query.scores[place]:.6g}" if query.scores is not None and scored else ""
         path = "" if query.paths is None else durable.encode_cell(query.paths[place])
         cells = [str(place + 1), str(index), path, guess, confidence, score, *("" for _ in TO_FILL if to_fill)]
         lines.append(durable.join_cells(cells))

@@ -25,8 +25,9 @@ from lightning_al.datamodule import ActiveLearningDataModule  # noqa: F401 - as 
 from lightning_al.exceptions import ActiveLearningError
 from lightning_al.parser import Parser
 from lightning_al.pool_parser import POOL_TOLD, add_pool_commands, run_pool_command
+from lightning_al.report import make_report
 from lightning_al.run_folder import RunFolder, check_readable, run_folder
-from lightning_al.study import FeasibilityStudy, make_report
+from lightning_al.study import FeasibilityStudy
 
 _WITHOUT_MODEL = ("pool", "report")
 """Commands that read what others left."""
@@ -43,7 +44,7 @@ class ActiveLearningCLI(LightningCLI):
     - A second run into the same folder overwrites the saved config instead of refusing to start.
     - ``study`` tells whether active learning will work, from the same sections and a section ``study``, which the other
       commands leave alone, so that one file serves several of them.
-    - ``report`` makes the page of a study, or of curves made elsewhere.
+    - ``report`` makes the page of a run, of a study, or of curves made elsewhere.
     - ``pool`` tells where a run stands, and brings the answers of people to it.
 
     Subclass it to add arguments or links, as you would ``LightningCLI``.
@@ -84,7 +85,7 @@ class ActiveLearningCLI(LightningCLI):
         self._add_command("study", parser, told)
 
     def _add_report(self) -> None:
-        told = "Make the page of a study, or of learning curves made elsewhere; nothing is trained."
+        told = "Make the page of a run, of a study, or of learning curves made elsewhere; nothing is trained."
         parser = self.parser_class(description=told)
         parser.add_function_arguments(make_report, as_positional=True)
         for positional in parser._get_positional_actions():

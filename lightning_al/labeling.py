@@ -235,7 +235,12 @@ class Labeling:
             return
         first = query.dataset_indices[:64].tolist()
         captions = [f"{i}" if query.scores is None else f"{i} | {query.scores[n]:.3f}" for n, i in enumerate(first)]
-        shown = f"{len(query)} samples" if len(first) == len(query) else f"the first {len(first)} of {len(query)}"
+        captions = [f"{i} | random" if i in query.control else told for i, told in zip(first, captions, strict=True)]
+        shown = (
+            f"{len(query)} sample{'s' if len(query) > 1 else ''}"
+            if len(first) == len(query)
+            else f"the first {len(first)} of {len(query)}"
+        )
         below = "dataset index" if query.scores is None else "dataset index | score"
         title = f"Round {query.round}: asked by {query.strategy}, {shown} ({below})"
         with telling_of_failures("the contact sheet"), isolate_rng():
@@ -258,7 +263,7 @@ class Labeling:
         for position, index in enumerate(query.dataset_indices.tolist()):
             if index not in answers.labels and index not in rejected:
                 continue
-            score = None if query.scores is None else float(query.scores[position])
+            score = None if query.scores is None or index in query.control else float(query.scores[position])
             label = answers.labels.get(index)
             answer = REJECTED if index in rejected else "" if label is None else encode_label(label)
             strategy = CONTROL if index in query.control else query.strategy

@@ -254,8 +254,9 @@ def _judge(given: Sequence[tuple[str, Given]], now: Standing, correct: bool) -> 
 def _row(index: int, answer: str, query: RecordedQuery | None, round: int) -> LedgerRow:
     if query is None:
         return LedgerRow(index, round, BY_HAND, None, answer, _now())
-    score = None if query.scores is None else query.scores[query.dataset_indices.index(index)]
-    return LedgerRow(index, round, CONTROL if index in query.control else query.strategy, score, answer, _now())
+    control = index in query.control
+    score = None if query.scores is None or control else query.scores[query.dataset_indices.index(index)]
+    return LedgerRow(index, round, CONTROL if control else query.strategy, score, answer, _now())
 
 
 def _part(query: RecordedQuery, indices: Sequence[int]) -> RecordedQuery:

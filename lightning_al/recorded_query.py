@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ class RecordedQuery:
 
     Args:
         dataset_indices: Which samples, in the order picked.
-        scores: The strategy's scores, one for each; ``None`` where it gives none.
+        scores: The strategy's scores, one for each, NaN for what it did not pick; ``None`` where it gives none.
         strategy: The strategy's name.
         control: Those of the samples that were drawn at random, to compare the strategy's with.
         guesses: The model's class and its probability, one pair for each; ``None`` where nobody is shown them.
@@ -58,7 +59,8 @@ def encode(round: int, query: RecordedQuery) -> bytes:
     for name, values in (("scores", query.scores), ("guesses", query.guesses), ("paths", query.paths)):
         if values is not None and len(values) != len(indices):
             raise ValueError(f"Expected `{name}` to have {len(indices)} values, but got {len(values)}.")
-    scores = [""] * len(indices) if query.scores is None else [repr(float(score)) for score in query.scores]
+    given = [math.nan] * len(indices) if query.scores is None else query.scores
+    scores = ["" if math.isnan(score) else repr(float(score)) for score in given]
     guesses = [("", "")] * len(indices)
     if query.guesses is not None:
         guesses = [(str(operator.index(guess)), repr(float(confidence))) for guess, confidence in query.guesses]
@@ -105,9 +107,10 @@ def decode(round: int, content: bytes) -> RecordedQuery:
             rows.append((*row, durable.decode_cell(path)))
         except ValueError as error:
             raise ValueError(f"row {number} (line {number + 1}): {error}") from error
+    scores = [math.nan if score is None else score for _, _, score, *_ in rows]
     return RecordedQuery(
         [index for index, *_ in rows],
-        [score for _, _, score, *_ in rows if score is not None] or None,
+        None if all(map(math.isnan, scores)) else scores,
         rows[0][1],
         frozenset(index for index, _, _, control, *_ in rows if control),
         [guessed for *_, guessed, _ in rows if guessed is not None] or None,

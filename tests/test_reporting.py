@@ -49,6 +49,12 @@ def test_a_line_tells_how_long_the_rounds_left_may_take(seconds: float, left: st
     assert line.endswith(f"(fit {seconds} s, query 0.0 s{left})")
 
 
+def test_a_cost_is_told_where_there_is_one() -> None:
+    pool = Pool(10)
+    assert round_row(0, pool, {}, 1.0, 1234.5)["cost"] == 1234.5
+    assert round_line(row(cost=1234.5), 0).startswith("Round 2: 60 labeled, 1,939 unlabeled, cost 1,234.5  loss")
+
+
 def test_figures_are_drawn_at_once_at_the_end_and_seldom_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
