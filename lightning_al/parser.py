@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 _NAMED_IN_CONFIGS: tuple[type[Any], ...]
 _NAMED_IN_CONFIGS = (Callback, LightningModule, LightningDataModule, QueryStrategy, Oracle, StoppingRule, Runner)
 _UNKNOWN = re.compile(
-    r"(?:dot import path string: |[Uu]nrecognized arguments: --|[Oo]ption '|Key '|subcommand: invalid choice: ')"
-    r"([\w.]+)"
+    r"class_path '(?:\w+\.)*(?P<owner>\w+)'"
+    r"|dot import path string: (?P<cls>[\w.]+)"
+    r"|(?:[Oo]ption '|Key ')(?P<argument>[\w.]+)"
+    r"|(?:[Uu]nrecognized arguments: --|subcommand: invalid choice: ')(?P<option>[\w.]+)"
 )
 """What comes before the unknown name in the messages of jsonargparse; in other words no suggestion is made."""
 
@@ -81,12 +83,15 @@ def did_you_mean(message: str, options: Iterable[str]) -> str:
         options: The options and subcommands that the command knows, without dashes.
 
     Returns:
-        The line to add: empty where the message is about something else, or nothing known is close: no option, no
-        class that was imported, no argument of a class that the message names.
+        The line to add: empty where the message is about something else, or nothing known is close: among the classes
+        that were imported for a class, the arguments of its class for an argument that has one, else the options.
 
-    Example:
+    Examples:
         >>> did_you_mean("unrecognized arguments: --trainer.max_epcohs=3", ["trainer.max_epochs", "config"])
         "\nDid you mean 'trainer.max_epochs' instead of 'trainer.max_epcohs'?"
+        >>> problem = "Problem with given class_path 'lightning_al.Prefilter': Option '{}' is not accepted"
+        >>> did_you_mean(problem.format("factr"), ["reset"]), did_you_mean(problem.format("rest"), ["reset"])
+        ("\nDid you mean 'factor' instead of 'factr'?", '')
     """
     classes = {
         cls.__name__: cls
@@ -94,9 +99,13 @@ def did_you_mean(message: str, options: Iterable[str]) -> str:
         for cls in _subclasses(base)
         if not _is_internal(cls.__module__, cls.__name__)
     }
-    owners = [classes[name] for name in re.findall(r"class_path '(?:\w+\.)*(\w+)'", message) if name in classes]
-    known = [*options, *classes, *(name for owner in owners for name in inspect.signature(owner).parameters)]
-    for name in _UNKNOWN.findall(message):
+    options, arguments = list(options), None
+    for found in _UNKNOWN.finditer(message):
+        kind, name = str(found.lastgroup), found[str(found.lastgroup)]
+        if kind == "owner":  # of what the message goes on to speak of
+            arguments = list(inspect.signature(classes[name]).parameters) if name in classes else []
+            continue
+        known = {"cls": [*classes], "argument": options if arguments is None else arguments}.get(kind, options)
         for match in difflib.get_close_matches(name, known, n=1):
             return f"\nDid you mean '{match}' instead of '{name}'?"
     return ""

@@ -245,6 +245,20 @@ class TestErrors:
 
         assert message.splitlines()[-1].startswith(f"Did you mean {known} instead of ")
 
+    @pytest.mark.parametrize(("argument", "known"), [("factr", "factor"), ("rest", None)])
+    def test_an_argument_is_suggested_of_its_own_class_only(
+        self, argument: str, known: str | None, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """`reset` is an argument of ActiveLearning, within which Prefilter is named."""
+        strategy = {"class_path": "Prefilter", "init_args": {argument: 3}}
+        callback = {"class_path": "ActiveLearning", "init_args": {"strategy": strategy}}
+
+        message = self.error(capsys, "fit", "--config", write(changed(trainer=trainer(callbacks=[callback]))))
+
+        suggested = set(re.findall("Did you mean '(.*)' instead", message))
+        assert f"Option '{argument}' is not accepted" in message
+        assert suggested == ({known} if known else set())
+
     def test_misspelt_class_of_a_strategy(self, capsys: pytest.CaptureFixture[str]) -> None:
         callback = {"class_path": "ActiveLearning", "init_args": {"strategy": {"class_path": "Margn"}}}
 

@@ -38,8 +38,8 @@ def make_report(
     Args:
         source: A study's folder, or a CSV file of curves with the columns arm (the control is random), replicate,
             labels, and one a metric.
-        output: The folder for the page. By default the study's own, the metric's in it where fits are judged anew, or
-            one beside the file.
+        output: The folder for the page. By default the study's own, one in it that is named after metric and bars where
+            fits are judged anew, or one beside the file.
         metric: What the verdict goes by. By default what the study went by, or the only metric of the file.
         delta: The least gain worth while: points for a metric in [0, 1] (0.5 by default), else in its own unit. By
             default the study's where its metric is kept.
@@ -70,7 +70,7 @@ def make_report(
         place = curves.with_suffix("") if curves.suffix else curves.with_name(f"{curves.name}-report")
     elif anew:
         report = _judged_anew(study, found, curves, asked)
-        place = source / slug(report.metric["name"])
+        place = source / _name_of(report)
     else:
         report, place = study, source
     target = place if output is None else Path(output)
@@ -156,6 +156,13 @@ def _judged_anew(study: FeasibilityReport, found: Path, curves: Path, asked: Map
     if study.confirm is not None:
         report.notes.append("The full model's confirmation is on the study's own page; this one is of the proxy alone.")
     return report
+
+
+def _name_of(report: FeasibilityReport) -> str:
+    """The folder of fits judged anew: what the answer goes by, so that no other answer has it, nor the study itself."""
+    direction = "" if report.metric["higher_is_better"] else "-lower-is-better"
+    bars = (f"{name}-{report.settings[name]!r}".removesuffix(".0") for name in ("delta", "saving"))
+    return f"rejudged-{slug(report.metric['name'])}{direction}-{'-'.join(bars)}"
 
 
 def _own(study: FeasibilityReport) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from lightning_al.querying import target_set
 from lightning_al.rounds import evaluation_batches, query_machine
 from lightning_al.scoring import OutputKind, score_pool
 from lightning_al.strategies.random import Random
@@ -37,12 +38,14 @@ class Embedded:
         pilot_targets: Their class indices ``(N,)``.
         test: Embeddings of the test set ``(M, D)``, float32, in the order of its loader.
         test_targets: Their class indices ``(M,)``.
+        wanted: Embeddings of the datamodule's ``target_dataset()`` ``(W, D)``, where some strategy reads them.
     """
 
     pilot: Tensor
     pilot_targets: Tensor
     test: Tensor
     test_targets: Tensor
+    wanted: Tensor | None = None
 
     @property
     def num_classes(self) -> int:
@@ -58,6 +61,7 @@ def extract(
     backbone: str | Callable[..., Any] | None = None,
     outputs: OutputKind = "logits",
     embedding_layer: str | None = None,
+    targets: bool = False,
     seed: int = 0,
 ) -> Embedded:
     """Run a network once over the pilot, without augmentation, and over the test set.
@@ -71,6 +75,7 @@ def extract(
         backbone: See `load_backbone`. None: the model, whose embedding is what its last linear layer sees.
         outputs: What the model returns.
         embedding_layer: The name of the model's layer whose input is the embedding; by default the last linear layer.
+        targets: Whether to run it over the datamodule's ``target_dataset()`` too, where there is one.
         seed: Under which the model is made.
 
     Returns:
@@ -96,10 +101,10 @@ def extract(
             data.prepare(copied, download=True)
         with seeded(seed, data):
             if backbone is not None:
-                network, extraction = load_backbone(backbone), _Extraction(data, "logits", None, seed)
+                network, extraction = load_backbone(backbone), _Extraction(data, "logits", None, seed, targets)
             else:
                 network = copy.deepcopy(model) if isinstance(model, LightningModule) else model()
-                extraction = _Extraction(data, outputs, embedding_layer, seed)
+                extraction = _Extraction(data, outputs, embedding_layer, seed, targets)
             if copied.loggers:
                 copied.logger = Unheard(folder)
             copied.callbacks = [extraction]
@@ -112,20 +117,21 @@ class _Extraction(Callback):
 
     found: Embedded
 
-    def __init__(self, data: PilotData, outputs: OutputKind, layer: str | None, seed: int) -> None:
-        self.data, self.outputs, self.layer, self.seed = data, outputs, layer, seed
+    def __init__(self, data: PilotData, outputs: OutputKind, layer: str | None, seed: int, targets: bool) -> None:
+        self.data, self.outputs, self.layer, self.seed, self.targets = data, outputs, layer, seed, targets
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Not before: schedules that the model made were told of the fit's full length, as they need it."""
         trainer.limit_train_batches = 0
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Both passes."""
+        """All passes."""
         loader = self.data.test_loader()
         test = self._embed(
             trainer, _num_rows(loader), lambda rows: evaluation_batches(trainer, loader, "Embedding the test set")
         )
-        self.found = Embedded(*self._embed(trainer, self.data.pool.size), *test)
+        pilot, wanted = self._embed(trainer, self.data.pool.size), target_set(self.data) if self.targets else None
+        self.found = Embedded(*pilot, *test, None if wanted is None else self._embed_wanted(trainer, wanted))
 
     def _embed(
         self, trainer: Trainer, rows: int, batches: Callable[[Tensor], Iterable[Any]] | None = None
@@ -137,7 +143,22 @@ class _Extraction(Callback):
                 targets.append(class_indices(batch).cpu())
                 yield batch
 
-        with query_machine(trainer, self.data, self.seed, "Embedding the pilot") as machine:
+        return self._run(trainer, rows, batches, noted), torch.cat(targets)
+
+    def _embed_wanted(self, trainer: Trainer, wanted: Any) -> Tensor:
+        """Of samples that need no labels."""
+        return self._run(trainer, len(wanted), None, lambda given: given, wanted)
+
+    def _run(
+        self,
+        trainer: Trainer,
+        rows: int,
+        batches: Callable[[Tensor], Iterable[Any]] | None,
+        noted: Callable[[Iterable[Any]], Iterable[Any]],
+        dataset: Any = None,
+    ) -> Tensor:
+        title = "Embedding the pilot" if dataset is None else "Embedding the target set"
+        with query_machine(trainer, self.data, self.seed, title, dataset) as machine:
             source, size = (batches, None) if batches else (machine.batches, machine.batch_size)
             scored = score_pool(
                 Random(),
@@ -147,7 +168,7 @@ class _Extraction(Callback):
                 needs=frozenset({"embeddings"}),
                 embedding_layer=self.layer,
             )
-        return scored.outputs.require("embeddings", "a proxy").float().cpu(), torch.cat(targets)
+        return scored.outputs.require("embeddings", "a proxy").float().cpu()
 
 
 def _num_rows(loader: Any) -> int:

@@ -14,9 +14,10 @@ from lightning_al.study import sections
 from lightning_al.study.advice import advise, leader
 from lightning_al.study.comparison import Comparison, compare_arms
 from lightning_al.study.cost import Cost, cost_of
-from lightning_al.study.curves import Curves, read_curves, scale_of
+from lightning_al.study.curves import Curves, read_curves
 from lightning_al.study.learning_curve import fit_learning_curve, headroom
 from lightning_al.study.legacy import METRICS, read_legacy
+from lightning_al.study.metric_direction import scale_of
 from lightning_al.study.reading import Table, numbers, read_table, rows_of
 from lightning_al.study.report import FeasibilityReport
 from lightning_al.study.types import FloatArray
@@ -121,11 +122,12 @@ def build_report(
             raise ValueError(f"Expected `{name}` to be at least 0, but got {price}.")
     curves = read_curves(table, metric, higher_is_better=higher_is_better, scale=scale)
     delta = _resolved(delta, curves, table)
+    mode = str((settings or {}).get("mode", "curves"))
     whole = sections.whole_pilot(table, curves)
     comparison = compare_arms(curves, delta=delta, saving=saving, whole=None if whole is None else whole[1], seed=seed)
     strategies = sections.strategy_entries(comparison, table)
     costs = _costs(strategies, comparison, table, label_cost, hour_cost)
-    parts, variance, notes = _design_parts(table, comparison, whole, seed)
+    parts, variance, notes = _design_parts(table, comparison, whole, seed, noiseless=mode == "proxy")
     verdict = decide(comparison, variance, costs=costs, flags=flags)
     chosen = verdict.winner or leader(comparison).name
     asked = {**_settings(comparison, seed, label_cost, hour_cost), **(settings or {})}
@@ -153,7 +155,7 @@ def build_report(
         **sections.comparison_parts(comparison),
         **parts,
         winner=verdict.winner,
-        advice=advise(comparison, verdict.verdict, verdict.flags, verdict.winner, costs=costs, mode=str(asked["mode"])),
+        advice=advise(comparison, verdict.verdict, verdict.flags, verdict.winner, costs=costs, mode=mode),
         cost=None if costs is None else dataclasses.asdict(costs[chosen]),
         settings=asked,
         seeds={"seed": seed},
@@ -216,9 +218,12 @@ def _or_none(value: float | None) -> float | None:
 
 
 def _design_parts(
-    table: Table, comparison: Comparison, whole: tuple[float, FloatArray] | None, seed: int
+    table: Table, comparison: Comparison, whole: tuple[float, FloatArray] | None, seed: int, *, noiseless: bool
 ) -> tuple[dict[str, Any], Variance | None, list[str]]:
-    """What the nested random design and the fits on the whole pilot tell, where the table has them."""
+    """What the nested random design and the fits on the whole pilot tell, where the table has them.
+
+    Of fits that have no training noise by construction there is no variance to decide by.
+    """
     curves = comparison.curves
     parts: dict[str, Any] = {}
     notes: list[str] = []
@@ -236,7 +241,7 @@ def _design_parts(
         )
     else:
         notes += variance.notes
-        parts["variance"] = sections.variance_part(variance, nested, curves.sign)
+        parts["variance"] = sections.variance_part(variance, nested, curves.sign, noiseless=noiseless)
     curve = fit_learning_curve(
         nested.labels,
         nested.y,
@@ -256,7 +261,7 @@ def _design_parts(
                 runs[name] = other.y[:, :, 0]
     legacy = read_legacy(nested.fractions, runs, comparison)
     parts["legacy"] = None if legacy is None else sections.legacy_part(legacy)
-    return parts, variance, notes
+    return parts, None if noiseless else variance, notes
 
 
 def _settings(comparison: Comparison, seed: int, label_cost: float | None, hour_cost: float | None) -> dict[str, Any]:

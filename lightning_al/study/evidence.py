@@ -152,8 +152,8 @@ def notes_on(mode: str, *, own_weights: bool) -> list[str]:
     """
     if mode == "proxy":
         return [
-            "This is a proxy: linear heads on frozen embeddings stand for your model. They have next to no training "
-            "noise, so the shares of data and training noise are those of the heads; seconds and hours are theirs too."
+            "This is a proxy: linear heads on frozen embeddings stand for your model. They have no training noise, so "
+            "how much of the spread is training noise is not measured; seconds and hours are the heads' too."
         ]
     if own_weights:
         return []

@@ -24,7 +24,7 @@ from lightning_al.study.drawing import (
     whisker,
     whole_numbers,
 )
-from lightning_al.study.wording import decimals, estimate, metric_label, number, share, words
+from lightning_al.study.wording import NOISELESS, decimals, estimate, metric_label, number, share, words
 
 Report = Mapping[str, Any]
 
@@ -39,12 +39,15 @@ def draw_variance(report: Report) -> Drawing | None:
         report: The report.
 
     Returns:
-        The drawing; None where the random design was not run.
+        The drawing, without those shares where the fits have no training noise; None where the random design was not
+        run.
     """
     variance = report.get("variance")
-    if not variance or variance.get("icc") is None:
+    if not variance:
         return None
     by_fraction = [each for each in variance.get("by_fraction") or () if each.get("values")]
+    if variance.get("icc") is None:
+        return _draw_spread(report, by_fraction) if by_fraction else None
     figure, panels = canvas(1.6 + 2.9 * bool(by_fraction), [1.3, 2.9][: 1 + bool(by_fraction)])
     low, high = variance.get("icc_ci") or (None, None)
     flipped = (None if high is None else 1 - high, None if low is None else 1 - low)
@@ -61,8 +64,7 @@ def draw_variance(report: Report) -> Drawing | None:
     name_rows(axes, [f"{name}: {share(part, ends)}" for name, part, ends, _, _ in bars])
     name_axes(axes, "", "share of the variance between fits (%)")
     if by_fraction:
-        _spread(panels[1], by_fraction)
-        name_axes(panels[1], "labels (a share of each bucket)", metric_label(report))
+        _spread(panels[1], report, by_fraction)
     digits, unit = decimals(report)[0], report["metric"].get("unit") or ""
     parts = "; ".join(
         f"{name} {share(part, ends)} of the variance, standard deviation {number(sigma, digits)} {unit}".rstrip()
@@ -77,7 +79,22 @@ def draw_variance(report: Report) -> Drawing | None:
     )
 
 
-def _spread(axes: Any, by_fraction: Sequence[Mapping[str, Any]]) -> None:
+def _draw_spread(report: Report, by_fraction: Sequence[Mapping[str, Any]]) -> Drawing:
+    """Of fits without training noise, the spread over buckets alone."""
+    figure, (axes,) = canvas(2.9)
+    _spread(axes, report, by_fraction)
+    digits, unit = decimals(report)[0], report["metric"].get("unit") or ""
+    data = f"which data: standard deviation {number(report['variance'].get('sigma_data'), digits)} {unit}".rstrip()
+    return Drawing(
+        figure,
+        "What makes results differ",
+        f"{data}; training seed {NOISELESS}.",
+        "Each dot is one bucket of data: where the dots lie far apart, it matters which data are labeled. What the "
+        f"training seed adds is {NOISELESS}.",
+    )
+
+
+def _spread(axes: Any, report: Report, by_fraction: Sequence[Mapping[str, Any]]) -> None:
     """One group a fraction, in it one column a bucket, in it one dot a seed; the group's mean with its interval."""
     for place, each in enumerate(by_fraction):
         buckets = each["values"]
@@ -96,6 +113,7 @@ def _spread(axes: Any, by_fraction: Sequence[Mapping[str, Any]]) -> None:
     texts = [f"{number(each['labels'], 0)}\n({100 * each['fraction']:.0f} %)" for each in by_fraction]
     axes.set_xticks(range(len(by_fraction)), texts)
     axes.grid(visible=False, axis="x")
+    name_axes(axes, "labels (a share of each bucket)", metric_label(report))
 
 
 def draw_learning_curve(report: Report) -> Drawing | None:

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch import nn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from lightning_al.callback import ActiveLearning
-from lightning_al.dataset import training_dataset
 from lightning_al.scoring import OutputKind
 from lightning_al.strategies.base import QueryStrategy
 from lightning_al.study import settings
-from lightning_al.study.cell_store import CellStore, Failure
+from lightning_al.study.answering import confirm_by_full_model, fitter_of, make_fits, report_of, say_time
+from lightning_al.study.asked import Asked
+from lightning_al.study.cell_store import CellStore
 from lightning_al.study.cells import Cell, Work
-from lightning_al.study.design import Design, sizes, slug
-from lightning_al.study.evidence import cells_of, conclude, confirmed, notes_on
+from lightning_al.study.evidence import cells_of
 from lightning_al.study.full import FullFitter
-from lightning_al.study.full_trainer import plain_trainer
-from lightning_al.study.kept_embeddings import proxy_of
 from lightning_al.study.metrics import metric_name
-from lightning_al.study.overlap import refuse_shared, warn_of_copies
-from lightning_al.study.plan import Plan, fits_left, plan_of
-from lightning_al.study.progress import progress
-from lightning_al.study.proxy import check_strategies
+from lightning_al.study.overlap import warn_of_copies
+from lightning_al.study.plan import Plan, plan_of
 from lightning_al.study.report import FeasibilityReport
 from lightning_al.study.runners import LocalRunner, Runner
-from lightning_al.study.subject import backbone_name, description_of, weights_digest
-from lightning_al.study.types import Fitter, Task
+from lightning_al.study.setting_up import design_of, subject_of, what_decides
 
 
-class FeasibilityStudy:
+class FeasibilityStudy(Asked):
     """Tells whether active learning will work for a problem, before anyone pays for labels.
 
     Takes data whose labels are known (the pilot: the training set), hides the labels, and reveals them as each query
@@ -185,26 +175,25 @@ class FeasibilityStudy:
             ValueError: An argument, or a size, does not fit the pilot.
         """
         try:
-            return self._run(self._subject(model, datamodule, trainer))
+            return self._run(subject_of(self, model, datamodule, trainer))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Interrupted. Run the same again to go on: the fits that are finished are kept in {self.output}."
             ) from None
 
     def _run(self, subject: FullFitter) -> FeasibilityReport:
-        design = self._design(subject)
+        design = design_of(self, subject)
         began = time.monotonic()
-        with CellStore(self.output).opened(self._decides(subject, design)) as store:
+        with CellStore(self.output).opened(what_decides(self, subject, design)) as store:
             shared = warn_of_copies(subject.contents, store.folder)
-            fitter = self._fitter(subject, store)
+            fitter = fitter_of(self, subject, store)
             if self.mode == "full" and not store.keys():
-                self._say_time(design, fitter)
-            failures = self._make(
-                store, Work(design, fitter, self.strategies), design.tasks(batched=self.mode == "proxy")
-            )
-            report = self._conclude(store, design, subject, failures)
+                say_time(self, design, fitter)
+            work = Work(design, fitter, self.strategies)
+            failures = make_fits(self, store, work, design.tasks(batched=self.mode == "proxy"))
+            report = report_of(self, store, design, subject, failures)
             if self.confirm:
-                report = confirmed(report, self._confirm(report, design, subject))
+                report = confirm_by_full_model(self, subject, report, design)
             report.notes += shared
             report.seconds["wall"] = time.monotonic() - began
             report.save(self.output)
@@ -233,148 +222,11 @@ class FeasibilityStudy:
             ActiveLearningError: As `run`.
             ValueError: As `run`.
         """
-        subject = self._subject(model, datamodule, trainer)
-        design = self._design(subject)
+        subject = subject_of(self, model, datamodule, trainer)
+        design = design_of(self, subject)
         store, finished = CellStore(self.output), list[Cell]()
         if store.keys():
-            with store.opened(self._decides(subject, design)):
+            with store.opened(what_decides(self, subject, design)):
                 finished = cells_of(store, design)
-        fitter = self._fitter(subject, None)
+        fitter = fitter_of(self, subject, None)
         return plan_of(design, self.mode, self.runner.side_by_side, fitter, self.strategies, finished)
-
-    # -- what is studied
-    def _subject(self, model: Any, datamodule: LightningDataModule, trainer: Any) -> FullFitter:
-        if trainer is None:
-            if self.mode == "full" or self.confirm:
-                raise ValueError(
-                    "Expected `trainer` for fits of the whole model, but got None: pass a Trainer(max_epochs=...) that "
-                    "was not used, with the callbacks that your fits have."
-                )
-            trainer = plain_trainer
-        made = trainer() if callable(trainer) else trainer  # another kind is refused by the fitter
-        own = next((each for each in getattr(made, "callbacks", []) if isinstance(each, ActiveLearning)), None)
-        subject = FullFitter(
-            model,
-            datamodule,
-            trainer,
-            self.metrics,
-            outputs=self.outputs or (own.outputs if own else "logits"),
-            embedding_layer=self.embedding_layer or (own.embedding_layer if own else None),
-            draws=own.mc_samples if own else None,
-        )
-        smallest = min(self.fractions) * subject.data.pool.size / self.buckets
-        if self.mode == "proxy":
-            own_target = getattr(subject.data.datamodule, "target_dataset", None) is not None
-            check_strategies(self.strategies.values(), own_target)
-        subject.check(self.strategies.values(), max(1, int(smallest)))
-        refuse_shared(training_dataset(subject.data.datamodule.train_dataloader()), subject.data.test_set)
-        return subject
-
-    def _design(self, subject: FullFitter) -> Design:
-        pilot = subject.data.pool.size
-        initial, query_size = sizes(pilot, self.rounds, self.initial, self.query_size)
-        if min(self.fractions) * pilot / self.buckets < 2:
-            least = math.ceil(2 * self.buckets / min(self.fractions))
-            raise ValueError(
-                f"{100 * min(self.fractions):g} % of one of {self.buckets} buckets of {pilot:,} samples is not even "
-                f"two: the pilot must have at least {least:,}. Set fewer `buckets`, or larger `fractions`."
-            )
-        arms = tuple(self.strategies)
-        return Design(
-            pilot, initial, query_size, self.rounds, self.replicates, self.buckets, self.fractions, self.seeds, arms,
-            self.seed,
-        )  # fmt: skip
-
-    def _decides(self, subject: FullFitter, design: Design) -> dict[str, Any]:
-        """All that decides the cells; what is left out (replicates, delta, prices) may change in the same folder."""
-        return {
-            "mode": self.mode,
-            "outputs": subject.outputs,
-            "embedding_layer": subject.embedding_layer,
-            **({"mc_samples": subject.draws} if subject.draws is not None else {}),
-            "backbone": backbone_name(self.backbone),
-            "backbone_weights": weights_digest(self.backbone) if isinstance(self.backbone, nn.Module) else None,
-            # an address in a repr differs in each process
-            "strategies": {arm: re.sub(r" at 0x\w+", "", repr(each)) for arm, each in self.strategies.items()},
-            "metrics": self.metrics.definitions,
-            "buckets": design.buckets,
-            "fractions": list(design.fractions),
-            "seeds": design.seeds,
-            "rounds": design.rounds,
-            "initial": design.initial,
-            "query_size": design.query_size,
-            "seed": design.seed,
-            "subject": subject.identity,
-        }
-
-    def _fitter(self, subject: FullFitter, store: CellStore | None) -> Fitter:
-        if self.mode == "full":
-            return subject
-        return proxy_of(subject, self.backbone, store)
-
-    # -- the fits
-    def _say_time(self, design: Design, fitter: Fitter) -> None:
-        for seed in (design.seed, design.seed + 1):  # one may fail by its seed, as a cell may
-            try:
-                trial = replace(design, seed=seed)
-                plan = plan_of(trial, self.mode, self.runner.side_by_side, fitter, self.strategies)
-            except Exception as error:
-                failed = error
-            else:
-                rank_zero_info(f"{plan}\n{plan.hint}".rstrip())
-                return
-        rank_zero_warn(
-            "Two trial fits failed, so how long the study takes is not known. It goes on: a fit that fails is tried "
-            f"once more and then left out. A dry run shows where it fails. {type(failed).__name__}: {failed}"
-        )
-
-    def _make(self, store: CellStore, work: Work, tasks: Sequence[Task], title: str = "Study") -> list[Failure]:
-        left = fits_left(work.design, tasks, cells_of(store, work.design))
-        with progress(title, *left) as told:
-            return self.runner.run(tasks, work, store, progress=lambda task, key, cell: told(1, cell["labels"]))
-
-    def _confirm(self, report: FeasibilityReport, design: Design, subject: FullFitter) -> FeasibilityReport:
-        """Random and the proxy's best arm, with the full model."""
-        best = report.winner or max(report.strategies, key=lambda arm: (arm["delta"], arm["name"]))["name"]
-        deciding = design.confirming(best)
-        tasks = [task for task in deciding.tasks(batched=False) if task.part != "design"]
-        settings_of_full = {**self._decides(subject, deciding), "mode": "full", "backbone": None, "confirms": best}
-        with CellStore(self.output / "confirm" / slug(best)).opened(settings_of_full) as store:
-            work = Work(deciding, subject, {best: self.strategies[best]})
-            failures = self._make(store, work, tasks, f"Confirming {best} with the full model")
-            return self._conclude(store, deciding, subject, failures, mode="full")
-
-    def _conclude(
-        self,
-        store: CellStore,
-        design: Design,
-        subject: FullFitter,
-        failures: Sequence[Failure],
-        mode: str | None = None,
-    ) -> FeasibilityReport:
-        mode = mode or self.mode
-        report = conclude(
-            store,
-            design,
-            failures=failures,
-            flags=["test_used_for_selection"] * subject.test_used_for_selection,
-            preview=subject.data.preview,
-            metric=self.metric,
-            delta=self.delta,
-            saving=self.saving,
-            higher_is_better=self.metrics.higher_is_better(self.metric),
-            scale=100.0 if self.metrics.in_unit_interval(self.metric) else 1.0,
-            label_cost=self.label_cost,
-            hour_cost=self.hour_cost,
-            settings={
-                "mode": mode,
-                "backbone": backbone_name(self.backbone),
-                "buckets": design.buckets,
-                "fractions": list(design.fractions),
-                "seeds": design.seeds,
-                "outputs": subject.outputs,
-            },
-        )
-        report.data = description_of(subject.data)
-        report.notes += notes_on(mode, own_weights=subject.model_is_factory)
-        return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_al.embeddings import find_layer
-from lightning_al.querying import check_readable
+from lightning_al.querying import check_readable, target_set
 from lightning_al.rounds import is_lightning_trainer
 from lightning_al.scoring import OutputKind
 from lightning_al.strategies.base import QueryStrategy
@@ -127,7 +127,7 @@ class FullFitter:
         monitors = [*(getattr(callback, "monitor", None) for callback in callbacks), *schedule_monitors(model)]
         return any(monitor and not str(monitor).startswith("train") for monitor in monitors)
 
-    def check(self, strategies: Iterable[QueryStrategy], fewest: int = 1) -> None:
+    def check(self, strategies: Collection[QueryStrategy], fewest: int = 1) -> None:
         """Raise where a fit or a query could not work, before the first.
 
         Args:
@@ -152,6 +152,7 @@ class FullFitter:
         if self.embedding_layer is not None:
             find_layer(model, self.embedding_layer)
         data = self._set_up()
+        check_target_set(strategies, data)
         data.check_batches(fewest)
         with seeded(0, data):
             check_classes(data.datamodule.train_dataloader())
@@ -241,6 +242,21 @@ def check_classes(batches: Iterable[Any]) -> None:
     raise ValueError(
         f"Every training sample is of class {seen.pop() if seen else None}: there is nothing to tell apart."
     )
+
+
+def check_target_set(strategies: Iterable[QueryStrategy], data: PilotData) -> None:
+    """Raise where a strategy seeks samples like those of a target set, and there is none, or none that can be read.
+
+    Raises:
+        MisconfigurationException: It does.
+    """
+    reading = [strategy for strategy in strategies if strategy.needs.target]
+    seeking = [strategy.name for strategy in reading if strategy.own_target]
+    if reading and target_set(data) is None and seeking:
+        raise MisconfigurationException(
+            f"{seeking[0]} seeks samples like those of a target set, and the datamodule names none: give it a method "
+            "`target_dataset()` that returns some, those of rare classes say, or leave the strategy out."
+        )
 
 
 def schedule_monitors(model: LightningModule) -> list[str]:

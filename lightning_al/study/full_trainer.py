@@ -22,6 +22,13 @@ from lightning_al.rounds import is_lightning_trainer
 
 _UNSEEN = (ActiveLearning, ProgressBar, ModelSummary)
 
+_OF_NO_USE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # PyTorch's to Lightning
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # a study's fits log nothing
+    r"The '\w+' does not have many workers",  # fits run side by side instead
+)
+"""How warnings begin that nobody can act upon in a study."""
+
 
 def plain_trainer() -> Trainer:
     """A Trainer for who has none to give: a proxy's embeddings need no more."""
@@ -107,12 +114,17 @@ class Unheard(DummyLogger):
 
 @contextmanager
 def quiet(*, repeated: bool) -> Iterator[None]:
-    """Keep Lightning's notes on each fit to itself; warnings that an earlier fit gave too are not repeated."""
+    """Keep Lightning's notes on each fit to itself; warnings that an earlier fit gave too are not repeated.
+
+    Nor are warnings given of what is so in every study.
+    """
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(max(level, logging.WARNING))
     try:
         with warnings.catch_warnings():
+            for message in _OF_NO_USE:
+                warnings.filterwarnings("ignore", message=message)
             if repeated:
                 warnings.simplefilter("ignore")
             yield

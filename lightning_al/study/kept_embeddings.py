@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from lightning_al.strategies.base import QueryStrategy
 from lightning_al.study.backbones import Embedded, extract
 from lightning_al.study.cell_store import CellStore
 from lightning_al.study.full import FullFitter
@@ -17,12 +18,18 @@ from lightning_al.study.proxy import ProxyFitter
 KEY = "embeddings"
 
 
-def proxy_of(subject: FullFitter, backbone: str | Callable[..., Any] | None, store: CellStore | None) -> ProxyFitter:
+def proxy_of(
+    subject: FullFitter,
+    backbone: str | Callable[..., Any] | None,
+    strategies: Iterable[QueryStrategy],
+    store: CellStore | None,
+) -> ProxyFitter:
     """Make the fitter that stands for the whole model.
 
     Args:
         subject: Model, data and trainer.
         backbone: What embeds in the place of the model.
+        strategies: The strategies that will query.
         store: Holds the embeddings of an earlier run, or keeps them; None does neither.
 
     Returns:
@@ -37,9 +44,11 @@ def proxy_of(subject: FullFitter, backbone: str | Callable[..., Any] | None, sto
             backbone=backbone,
             outputs=subject.outputs,
             embedding_layer=subject.embedding_layer,
+            targets=any(strategy.needs.target for strategy in strategies),
         )
         if store is not None:
-            store.write(KEY, {"key": KEY}, {name: value.numpy() for name, value in vars(embedded).items()})
+            found = {name: value.numpy() for name, value in vars(embedded).items() if value is not None}
+            store.write(KEY, {"key": KEY}, found)
     near = near_duplicates(embedded.pilot.numpy(), embedded.test.numpy())
     if near:
         rank_zero_warn(
@@ -53,6 +62,7 @@ def proxy_of(subject: FullFitter, backbone: str | Callable[..., Any] | None, sto
         embedded.test_targets,
         embedded.num_classes,
         subject.metrics,
+        wanted=embedded.wanted,
     )
 
 

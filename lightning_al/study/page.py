@@ -109,7 +109,7 @@ def render(report: Mapping[str, Any], figures: Sequence[Figure], sheets: Sequenc
 @functools.cache
 def _template() -> jinja2.Template:
     environment = page_environment()
-    environment.globals.update(FLAGS=wording.FLAGS, MEANINGS=_MEANINGS)
+    environment.globals.update(FLAGS=wording.FLAGS, MEANINGS=_MEANINGS, NOISELESS=wording.NOISELESS)
     return environment.get_template("report.html.jinja")
 
 

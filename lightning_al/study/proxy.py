@@ -25,12 +25,11 @@ SNAPSHOTS = 10
 """Heads that an observation is made of, each with half the penalty of the one before; the last is the fit itself."""
 
 
-def check_strategies(strategies: Iterable[QueryStrategy], target_dataset: bool = False) -> None:
+def check_strategies(strategies: Iterable[QueryStrategy]) -> None:
     """Raise where a strategy asks for what a proxy does not have, before anything is computed.
 
     Args:
         strategies: The strategies.
-        target_dataset: Whether the data name samples that predictions are wanted for.
 
     Raises:
         MisconfigurationException: A strategy needs draws of the model, or what no run can give it.
@@ -41,11 +40,6 @@ def check_strategies(strategies: Iterable[QueryStrategy], target_dataset: bool =
             raise MisconfigurationException(
                 f"{strategy.name} reads several draws of the model, and a proxy's head is one. Leave the strategy out "
                 "of `strategies`, or set mode='full'."
-            )
-        if needs.target and (target_dataset or strategy.own_target):
-            raise MisconfigurationException(
-                f"{strategy.name} reads the datamodule's `target_dataset()`, of which a proxy has no embeddings. Leave "
-                "the strategy out of `strategies`, or set mode='full'."
             )
         check_readable(strategy, "probs")
 
@@ -67,6 +61,8 @@ class ProxyFitter:
         test_targets: Their class indices ``(M,)``.
         num_classes: Number of classes.
         metrics: What is computed on the test set.
+        wanted: Embeddings of the samples that predictions are wanted for ``(W, D)``; by default some of the pilot's
+            unlabeled ones stand for them.
         l2: Strength of the heads' penalty, scikit-learn's ``1 / C``; by default ``L2_PER_FEATURE * D``.
 
     Raises:
@@ -92,6 +88,7 @@ class ProxyFitter:
         num_classes: int,
         metrics: StudyMetrics,
         *,
+        wanted: Tensor | None = None,
         l2: float | None = None,
     ) -> None:
         for name, embeddings, targets in (("pilot", pilot, pilot_targets), ("test", test, test_targets)):
@@ -100,12 +97,14 @@ class ProxyFitter:
             check_targets(targets, len(embeddings), num_classes, f"{name}_targets")
             if not len(embeddings):
                 raise ValueError(f"Expected `{name}` to hold at least one sample, but got none.")
-        if pilot.shape[1] != test.shape[1]:
-            raise ValueError(
-                f"Expected `test` to have the pilot's {pilot.shape[1]} columns, but got {test.shape[1]}: both must "
-                "come from one backbone."
-            )
-        self.pilot, self.test = standardize(pilot, test)
+        for name, others in (("test", test), ("wanted", wanted)):
+            if others is not None and pilot.shape[1] != others.shape[1]:
+                raise ValueError(
+                    f"Expected `{name}` to have the pilot's {pilot.shape[1]} columns, but got {others.shape[1]}: both "
+                    "must come from one backbone."
+                )
+        self.pilot, self.test, *more = standardize(pilot, test, *([] if wanted is None else [wanted]))
+        self.wanted = more[0] if more else None
         self.pilot_targets, self.test_targets = pilot_targets, test_targets
         self.num_classes, self.metrics = num_classes, metrics
         self.l2 = L2_PER_FEATURE * pilot.shape[1] if l2 is None else check_l2(l2)
@@ -170,8 +169,7 @@ class ProxyFitter:
                 known = self._outputs(labeled, head, needs.labeled) if needs.labeled else None
                 more = {}
                 if needs.target:
-                    wanted = candidates[draw_targets(len(candidates), request.seed)]
-                    more["target"] = self._outputs(wanted, head, needs.target)
+                    more["target"] = self._target(candidates, head, needs.target, request.seed)
                 # The same numbers for each arm, and those of a full fit: the random arm then picks the same samples.
                 generator = torch.Generator().manual_seed(request.seed * 1_000_003 % (1 << 63))
                 with isolate_rng():
@@ -181,6 +179,16 @@ class ProxyFitter:
                     states[arm] = state
             picked[arm], seconds[arm] = picks, time.perf_counter() - began
         return picked, seconds, states
+
+    def _target(self, candidates: Tensor, head: Tensor, needs: frozenset[str], seed: int) -> Outputs:
+        """What a strategy reads of the samples that predictions are wanted for."""
+        if self.wanted is None:
+            return self._outputs(candidates[draw_targets(len(candidates), seed)], head, needs)
+        return Outputs(
+            probs=predict(self.wanted, head) if "probs" in needs else None,
+            embeddings=self.wanted if "embeddings" in needs else None,
+            dataset_indices=torch.arange(len(self.wanted)),
+        )
 
     def _outputs(self, positions: Tensor, head: Tensor, needs: frozenset[str]) -> Outputs:
         """The fields that a strategy asks for, of some samples of the pilot."""

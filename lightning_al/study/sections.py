@@ -9,9 +9,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from lightning_al.study.comparison import Arm, Comparison
-from lightning_al.study.curves import CONTROL, Curves, read_whole
+from lightning_al.study.curves import Curves, read_whole
 from lightning_al.study.learning_curve import Headroom, LearningCurve
 from lightning_al.study.legacy import Legacy
+from lightning_al.study.pairing import CONTROL
 from lightning_al.study.reading import Table, name_of, numbers, rows_of
 from lightning_al.study.sign_flip import LEVEL, spread, t_interval
 from lightning_al.study.types import FloatArray
@@ -70,13 +71,15 @@ def comparison_parts(comparison: Comparison) -> Part:
     }
 
 
-def variance_part(variance: Variance, nested: NestedFits, sign: int) -> Part:
+def variance_part(variance: Variance, nested: NestedFits, sign: int, *, noiseless: bool = False) -> Part:
     """Return the components of the variance, and the fits by fraction.
 
     Args:
         variance: The components.
         nested: The fits they are of.
         sign: Turns a value back into what is shown.
+        noiseless: Whether the fits have no training noise by construction: then what is told of it, and of the data
+            against it, is None.
 
     Returns:
         The part ``variance``.
@@ -91,13 +94,16 @@ def variance_part(variance: Variance, nested: NestedFits, sign: int) -> Part:
         }
         for row in np.flatnonzero(np.isfinite(variance.means))
     ]
-    return {
+    against_noise = {
         "sigma_training": variance.sigma_training,
-        "sigma_data": variance.sigma_data,
         "icc": variance.icc,
         "icc_ci": [variance.icc_low, variance.icc_high],
         "f": variance.f,
         "p": variance.p,
+    }
+    return {
+        **(dict.fromkeys(against_noise) if noiseless else against_noise),
+        "sigma_data": variance.sigma_data,
         "by_fraction": by_fraction,
         "superiority": {"fractions": nested.fractions.tolist(), "rows": variance.superiority.tolist()},
     }

@@ -69,7 +69,7 @@ def decide(
     answer, raised = _answer(comparison, winner)
     if not comparison.exploratory:
         raised += _arm_flags(comparison, variance, winner if answer == "promising" else None)
-    if variance is not None and variance.sigma_training > 0:  # else nothing random was trained, as in a proxy's heads
+    if variance is not None and variance.sigma_training > 0:  # else nothing random was trained
         raised += ["training_noise_dominant"] * (variance.icc_high < 0.5)
         raised += ["composition_matters"] * (variance.icc_low > 0.2)
     every = tuple(dict.fromkeys([*raised, *comparison.curves.flags, *flags]))

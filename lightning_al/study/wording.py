@@ -10,6 +10,9 @@ from typing import Any
 
 NOT_MEASURED = "not measured"
 
+NOISELESS = f"{NOT_MEASURED}: a proxy's heads have no training noise"
+"""What stands for a number that tells of training noise."""
+
 VERDICTS: dict[str, tuple[str, str]] = {
     "promising": (
         "Yes, active learning is promising here",

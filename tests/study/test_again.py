@@ -98,7 +98,7 @@ OF_THE_CURVES = ("verdict", "headline", "reasons", "flags", "metric", "strategie
 def test_a_study_is_judged_anew_as_it_was_asked(asked: dict[str, Any], study: Path, capsys: Any) -> None:
     whole = {path: path.read_bytes() for path in study.iterdir()}
     page = make_report(study, **asked)
-    assert page == study / "error" / "index.html"
+    assert page.parent.parent == study
     assert {path: path.read_bytes() for path in study.iterdir() if path.is_file()} == whole
     expected = build_report(read_table(study / "curves.csv"), **{**ASKED, **asked, "metric": "error"}).to_dict()
     found = read(page.parent)
@@ -131,7 +131,7 @@ def test_another_metric_goes_by_what_is_known_of_it(asked: dict[str, Any], known
     whole = (study / "feasibility.json").read_bytes()
     page = make_report(study, **asked)
     name = asked["metric"].rpartition(".")[2]
-    assert page == study / name / "index.html"
+    assert page.parent.parent == study
     assert (study / "feasibility.json").read_bytes() == whole
     wanted = {**ASKED, "higher_is_better": True, **known, **asked, "metric": name}
     expected, found = build_report(read_table(study / "curves.csv"), **wanted).to_dict(), read(page.parent)
@@ -139,6 +139,35 @@ def test_another_metric_goes_by_what_is_known_of_it(asked: dict[str, Any], known
     assert found["metric"]["higher_is_better"] is wanted["higher_is_better"]
     assert found["metric"]["scale"] == wanted["scale"]
     assert (found["settings"]["saving"], found["settings"]["seed"]) == (wanted["saving"], 7)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"metric": "f1"}, "rejudged-f1-delta-0.5-saving-0.3"),
+        ({"metric": "f1", "delta": 1.0}, "rejudged-f1-delta-1-saving-0.3"),
+        ({"metric": "f1", "delta": 1.0000001, "saving": 0.25}, "rejudged-f1-delta-1.0000001-saving-0.25"),
+        ({"delta": 10.0}, "rejudged-error-lower-is-better-delta-10-saving-0.3"),
+        ({"higher_is_better": True}, "rejudged-error-delta-0.002-saving-0.3"),
+        ({"metric": "path.to.error", "saving": 0.3}, "rejudged-error-lower-is-better-delta-0.002-saving-0.3"),
+    ],
+)
+def test_a_folder_of_fits_judged_anew_is_named_after_all_that_the_answer_goes_by(
+    asked: dict[str, Any], name: str, study: Path
+) -> None:
+    before = {path.name for path in study.iterdir()}
+    assert make_report(study, **asked) == make_report(study, **asked) == study / name / "index.html"
+    assert {path.name for path in study.iterdir()} == before | {name}
+
+
+@pytest.mark.parametrize("name", ["cells", "sheets", "confirm", "logs", "failures"])
+def test_a_metric_may_have_the_name_of_a_folder_of_the_study(name: str, study: Path) -> None:
+    table = study / "curves.csv"
+    table.write_text(table.read_text().replace("score", name, 1))
+    page = make_report(study, metric=name, delta=1.0)
+    assert page.parent == study / f"rejudged-{name}-delta-1-saving-0.3"
+    assert read(page.parent)["metric"]["name"] == name
+    assert not (study / name).exists()
 
 
 def test_a_metric_without_points_needs_a_delta(study: Path) -> None:

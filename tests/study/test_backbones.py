@@ -112,6 +112,19 @@ def test_a_named_layer():
         extract(model, DigitsDataModule(), trainer(), embedding_layer="haed")
 
 
+def test_a_target_set_is_embedded_where_it_is_asked_for_and_needs_no_labels():
+    class WithTargets(DigitsDataModule):
+        def target_dataset(self) -> Any:
+            return [(image,) for image, _ in torch.utils.data.Subset(self.splits["test"], [5, 3])]
+
+    model = DigitsCNN()
+    found = extract(model, WithTargets(), trainer(), targets=True)
+    torch.testing.assert_close(found.wanted, found.test[[5, 3]], atol=1e-5, rtol=1e-5)
+    check_digits(found, model)
+    assert extract(model, WithTargets(), trainer()).wanted is None
+    assert extract(model, DigitsDataModule(), trainer(), targets=True).wanted is None
+
+
 def test_nothing_is_trained_and_nothing_of_the_users_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran = []

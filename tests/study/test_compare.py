@@ -144,6 +144,20 @@ def test_an_unknown_metric_is_noted() -> None:
     assert "A higher goodness was taken to be better" in report.notes[0]
 
 
+def test_a_proxys_fits_tell_nothing_of_training_noise() -> None:
+    whole, proxy = (
+        build_report(read_table(study()), "accuracy", settings={"mode": mode}) for mode in ("full", "proxy")
+    )
+    assert any(reason.startswith("Training noise alone") for reason in whole.reasons)
+    assert "composition_matters" in whole.flags
+    against_noise = ("sigma_training", "icc", "icc_ci", "f", "p")
+    assert [proxy.variance[name] for name in against_noise] == [None] * 5
+    assert proxy.variance == {**whole.variance, **dict.fromkeys(against_noise)}
+    assert proxy.reasons == [reason for reason in whole.reasons if not reason.startswith("Training noise alone")]
+    assert set(whole.flags) - set(proxy.flags) == {"composition_matters"}
+    assert (proxy.verdict, proxy.curve) == (whole.verdict, whole.curve)
+
+
 def test_all_parts_of_a_studys_table_are_used() -> None:
     report = compare_curves(study(), "accuracy")
     found = checked(report)

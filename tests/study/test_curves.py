@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_al.study.curves import ENOUGH, direction, read_curves, read_whole
+from lightning_al.study.curves import read_curves, read_whole
+from lightning_al.study.metric_direction import direction
+from lightning_al.study.pairing import ENOUGH
 from lightning_al.study.room import LEAST_REPLICATES
 from tests._helpers.fits import table_of
 

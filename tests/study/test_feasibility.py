@@ -6,10 +6,12 @@ import copy
 import csv
 import dataclasses
 import json
+import logging
 import os
 import random
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
@@ -834,6 +837,28 @@ def test_more_replicates_in_the_same_folder_make_only_the_new_fits(
     assert answer(tmp_path / "grown") == answer(tmp_path / "small")
 
 
+class Warns(SmallNet):
+    """Warns of what its user can act upon."""
+
+    def on_train_start(self) -> None:
+        rank_zero_warn("The learning rate is odd.")
+
+
+@pytest.mark.usefixtures("no_page")
+def test_lightnings_lines_on_each_fit_are_not_shown_and_a_models_own_warning_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.INFO):
+        warnings.simplefilter("always")
+        study(tmp_path / "out", **TINY).run(Warns, ImagesData(), lambda: trainer(logger=True))
+    told = [str(each.message) for each in warned]
+    assert "The learning rate is odd." in told
+    assert not [text for text in told if re.search("logging interval|treespec|many workers", text)]
+    assert "GPU available" not in caplog.text
+    assert "The report: " in caplog.text
+
+
 @pytest.mark.usefixtures("no_page")
 def test_a_strategy_with_arguments_is_an_arm_of_its_own(tmp_path: Path) -> None:
     asked = study(tmp_path, **{**TINY, "strategies": [Margin(), LeastConfidence(), "Random"]})
@@ -856,7 +881,8 @@ def test_a_proxy_is_the_same_whoever_runs_it_and_keeps_its_embeddings(
     assert len(cells(tmp_path / "one")) == NUM_FITS + 1
     assert any("linear heads on frozen embeddings" in note for note in one.notes)
     assert one.variance is not None
-    assert one.variance["sigma_training"] == 0
+    assert one.variance["sigma_training"] is one.variance["icc"] is None
+    assert one.variance["sigma_data"] > 0
 
     monkeypatch.setattr(kept_embeddings, "extract", lambda *_, **__: pytest.fail("embeddings were extracted again"))
     before = files(tmp_path / "one")
@@ -880,6 +906,49 @@ def test_a_backbone_of_ones_own_and_its_weights_belong_to_the_study(tmp_path: Pa
         np.testing.assert_allclose(arrays["pilot"], by_hand, rtol=1e-5, atol=1e-6)
     with pytest.raises(RunFolderError, match="`backbone_weights` was"):
         study(tmp_path, **PROXY, backbone=backbone(1)).run(SmallNet, ImagesData())
+
+
+class WithTargets(ImagesData):
+    """Wants predictions for three test images."""
+
+    seed = 1
+
+    def target_dataset(self) -> Any:
+        return Subset(images(30, self.seed), [2, 0, 1])
+
+
+class OtherTargets(WithTargets):
+    seed = 2
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_proxys_strategies_read_the_target_set(tmp_path: Path) -> None:
+    asked = {**PROXY, "strategies": ["FLQMI"]}
+    study(tmp_path / "out", **asked).run(SmallNet, WithTargets())
+    with np.load(tmp_path / "out/cells/embeddings.npz") as arrays:
+        assert arrays["wanted"].shape == (3, arrays["pilot"].shape[1])
+    again = study(tmp_path / "out", **asked).run(SmallNet, WithTargets())  # of kept embeddings
+    assert [each["name"] for each in again.strategies] == ["FLQMI"]
+    with pytest.raises(RunFolderError, match="`target` was"):
+        study(tmp_path / "out", **asked).run(SmallNet, OtherTargets())
+
+
+@pytest.mark.usefixtures("_unfitted")
+@pytest.mark.parametrize(
+    ("mode", "strategy", "message"),
+    [
+        ("proxy", "FLQMI", "FLQMI seeks samples like those of a target set, and the datamodule names none"),
+        ("full", "FLQMI", "FLQMI seeks samples like those of a target set, and the datamodule names none"),
+        ("proxy", "EPIG", "EPIG reads several draws of the model.*mode='full'"),
+        ("proxy", "BALD", "BALD reads several draws of the model.*mode='full'"),
+    ],
+)
+def test_a_strategy_that_cannot_be_served_is_refused_before_anything_is_computed(
+    mode: str, strategy: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MisconfigurationException, match=message):
+        study(tmp_path / "out", mode=mode, strategies=[strategy]).run(SmallNet, ImagesData(), trainer())
+    assert not (tmp_path / "out").exists()
 
 
 class Holding(Margin):

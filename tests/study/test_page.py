@@ -182,10 +182,40 @@ def test_a_missing_part_does_not_appear(part: str, gone: str) -> None:
 def test_what_was_not_measured_is_said_where_one_would_look(pages: dict[str, Written]) -> None:
     text = pages["bare"].outline.text()
     assert "Gain over random labels not measured" in text
-    assert "Money saved not measured Give label_cost (and hour_cost) under study: to see it here." in text
+    assert text.count("What this saves in money is told here where the study is given label_cost (and hour_cost).") == 1
     assert not re.search(r"\bNone\b|\bnan\b|Undefined", text)
     without_costs = made_up("promising") | {"cost": None, "confirm": None}
-    assert "Money saved not measured" in Outline(render(without_costs, [], [])).text()
+    without = Outline(render(without_costs, [], []))
+    assert "Money saved" not in without.text()
+    assert ("p", {"class": "quiet"}) in without.tags
+    assert ("p", {"class": "quiet"}) not in Outline(render(made_up("promising"), [], [])).tags
+
+
+def noiseless() -> dict[str, Any]:
+    """A proxy's report."""
+    report = made_up("promising") | {"confirm": None}
+    report["settings"]["mode"] = "proxy"
+    report["variance"].update(sigma_training=None, icc=None, icc_ci=None, f=None, p=None)
+    return report
+
+
+def test_a_proxy_tells_no_training_noise(tmp_path: Path) -> None:
+    html = write_page(noiseless(), tmp_path).read_text()
+    outline = Outline(html)
+    told = "not measured: a proxy's heads have no training noise"
+    assert outline.row("Standard deviation between training seeds (points)") == [told]
+    assert outline.row("Standard deviation between data of the same amount (points)") == ["1.18"]
+    assert f"training seed {told}." in outline.text()
+    for absent in ("ICC", "F test", "F interval", "training seed 0 %", "training seed: "):
+        assert absent not in html.partition("</style>")[2], absent
+
+
+def test_a_proxy_says_how_to_confirm_in_python_and_on_the_command_line() -> None:
+    text = Outline(render(noiseless(), [], [])).text()
+    assert (
+        "with the full model, run it again with FeasibilityStudy(..., confirm=True), or lightning-al study --confirm "
+        "on the command line." in text
+    )
 
 
 def test_ends_without_bound_and_targets_never_reached(pages: dict[str, Written]) -> None:
@@ -249,7 +279,7 @@ def test_curves_made_elsewhere_have_no_study_behind_them() -> None:
     report = compare_curves(rows, "accuracy").to_dict() | {"notes": []}
     text = Outline(render(report, [], [])).text()
     assert "made from curves that were measured elsewhere" in text
-    for false in ("pilot", "curves.csv", "label_cost", "label cost", "finished fits", "under study", "--confirm",
+    for false in ("pilot", "curves.csv", "label_cost", "label cost", "finished fits", "saves in money", "confirm",
                   "contact sheet"):  # fmt: skip
         assert false not in text, false
     whole = Outline(render(made_up("promising"), [], [])).text()

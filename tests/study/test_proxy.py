@@ -283,6 +283,28 @@ def test_a_strategy_may_read_the_head_labels_and_a_target_set(fitter):
     assert fit.states == {"reader": {"queries": 4}}
 
 
+class Seeker(QueryStrategy):
+    """Picks what is nearest to the first sample wanted."""
+
+    needs = Needs(pool=frozenset({"embeddings"}), target=frozenset({"probs", "embeddings"}))
+
+    def select(self, pool, query_size, *, labeled=None, generator=None, target=None):
+        assert (len(target), target.probs.shape) == (3, (3, CLASSES))
+        torch.testing.assert_close(target.probs.sum(1), torch.ones(3))
+        assert target.dataset_indices.tolist() == [0, 1, 2]
+        return torch.cdist(target.embeddings[:1], pool.embeddings)[0].topk(query_size, largest=False).indices
+
+
+def test_the_samples_wanted_are_seen_as_the_pilot_is():
+    metrics = StudyMetrics(["accuracy"])
+    chosen = FREE[[50, 60, 70]].tolist()
+    fitter = ProxyFitter(PILOT, TARGETS, TEST, TEST_TARGETS, CLASSES, metrics, wanted=PILOT[chosen])
+    (fit,) = fitter.fit_many([Request(FREE[:40], 0, {"seeker": Seeker()}, 1)])
+    assert fit.picked["seeker"] == chosen[:1]
+    with pytest.raises(ValueError, match=f"`wanted` to have the pilot's {PILOT.shape[1]} columns, but got 1"):
+        ProxyFitter(PILOT, TARGETS, TEST, TEST_TARGETS, CLASSES, metrics, wanted=PILOT[:, :1])
+
+
 def test_strategies_that_run_the_head_work_before_every_class_has_a_label(fitter):
     few = np.array([i for i in FREE if int(TARGETS[i]) != 2][:12])
     request = Request(few, 0, {"drop": DropQuery(), "mix": ALFAMix()}, 5)

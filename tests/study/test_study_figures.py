@@ -185,6 +185,21 @@ def test_variance_bars_have_the_whiskers_of_the_f_interval() -> None:
     assert drawn == pytest.approx(sorted(values))
 
 
+def test_without_training_noise_the_spread_over_buckets_alone_is_drawn() -> None:
+    report = made_up("promising")
+    whole = explaining_figures.draw_variance(report)
+    report["variance"].update(sigma_training=None, icc=None, icc_ci=None)
+    drawn = explaining_figures.draw_variance(report)
+    (spread,) = drawn.canvas.axes
+    assert marks(spread, "o") == marks(whole.canvas.axes[1], "o")
+    assert drawn.alt == (
+        "which data: standard deviation 1.18 points; "
+        "training seed not measured: a proxy's heads have no training noise."
+    )
+    report["variance"]["by_fraction"] = []
+    assert explaining_figures.draw_variance(report) is None
+
+
 def test_samples_of_the_map_are_grouped_by_how_often_they_were_right() -> None:
     report = bare()
     correctness = [0.0, 0.3, 0.4, 0.6, 0.9, 1.0, 1.0, 0.7]
