@@ -17,7 +17,7 @@ from lightning_al.ledger import REJECTED, Ledger, LedgerRow, encode_label
 from lightning_al.oracles import label_studio_tasks as tasks
 from lightning_al.oracles.base import Answers, Query
 from lightning_al.oracles.file import FileOracle
-from lightning_al.oracles.label_studio_server import LabelStudioError, Server, UnreachableError, check_token
+from lightning_al.oracles.label_studio_server import LabelStudioError, Server, UnreachableError, check_token, query_name
 from lightning_al.recorded_query import RecordedQuery
 
 _VERSION = "lightning-al"
@@ -208,6 +208,7 @@ class LabelStudioOracle(FileOracle):
             path = query.path(index)
             asked = {
                 "run": run,
+                "query": query_name(run, query.round),
                 "round": query.round,
                 "dataset_index": index,
                 "caption": path or f"sample {index}",

@@ -58,7 +58,7 @@ class Server:
         self.url = url.rstrip("/")
         try:
             import httpx
-            import label_studio_sdk
+            from label_studio_sdk import LabelStudio
             from label_studio_sdk.core.api_error import ApiError
         except ImportError as error:
             raise LabelStudioError(
@@ -71,7 +71,7 @@ class Server:
         self._http = httpx.Client(timeout=_SECONDS, follow_redirects=True)
         self._client: Any = self._ask(
             "connecting",
-            lambda: label_studio_sdk.LabelStudio(
+            lambda: LabelStudio(
                 base_url=f"{self.url}/",
                 api_key=os.environ[TOKEN],
                 httpx_client=self._http,
@@ -143,11 +143,14 @@ class Server:
         Raises:
             LabelStudioError: The server does not answer as it should.
         """
-        mine = [
-            {"filter": f"filter:tasks:data.{name}", "operator": "equal", "type": "String", "value": value}
-            for name, value in (("run", run), ("round", str(round)))
-        ]
-        query = json.dumps({"filters": {"conjunction": "and", "items": mine}, "ordering": ["tasks:id"]})
+        # by a text: numbers in a task's data are not found by a filter
+        mine = {
+            "filter": "filter:tasks:data.query",
+            "operator": "equal",
+            "type": "String",
+            "value": query_name(run, round),
+        }
+        query = json.dumps({"filters": {"conjunction": "and", "items": [mine]}, "ordering": ["tasks:id"]})
 
         def listed() -> list[dict[str, Any]]:
             return [
@@ -213,10 +216,15 @@ class Server:
         return LabelStudioError(f"{where} refused with status {status} while {doing}: {detail}")
 
 
+def query_name(run: str, round: int) -> str:
+    """What the tasks of a run's round have in common, as their data's ``query``."""
+    return f"{run}-{round:03d}"
+
+
 def is_of(task: dict[str, Any], run: str, round: int) -> bool:
-    """Whether a task is of a run's round: it carries both, and a dataset index."""
+    """Whether a task is of a run's round, and says which sample it is."""
     data = task["data"]
-    return (data.get("run"), data.get("round")) == (run, round) and type(data.get("dataset_index")) is int
+    return data.get("query") == query_name(run, round) and type(data.get("dataset_index")) is int
 
 
 def _plain(value: Any) -> Any:
