@@ -18,6 +18,9 @@ _SECONDS = 60
 _BATCH = 20
 """Tasks sent at once: pictures are in them, and a server has a limit on a request's size."""
 
+_ONCE = {"max_retries": 0}
+"""Of each request: an upload that timed out may have been done, so what is there is looked up before the next."""
+
 _T = TypeVar("_T")
 
 
@@ -65,8 +68,7 @@ class Server:
                 f"LabelStudioOracle needs label-studio-sdk ({error}): pip install 'lightning-al[label-studio]'."
             ) from None
         check_token()
-        # the last four: the SDK makes something of an answer that is not Label Studio's
-        self._errors = (ApiError, httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError, LookupError, AttributeError)
+        self._errors: tuple[type[Exception], ...] = (ApiError, httpx.HTTPError, httpx.InvalidURL, ValueError)
         self._transport = httpx.TransportError
         self._http = httpx.Client(timeout=_SECONDS, follow_redirects=True)
         self._client: Any = self._ask(
@@ -76,9 +78,10 @@ class Server:
                 api_key=os.environ[TOKEN],
                 httpx_client=self._http,
                 timeout=_SECONDS,
-                max_retries=0,  # an import that timed out may have been done: what is there is looked up first
             ),
         )
+        # what the SDK stumbles over in an answer that is not Label Studio's
+        self._errors += (TypeError, LookupError, AttributeError)
 
     def __enter__(self) -> Server:
         """Itself."""
@@ -101,7 +104,7 @@ class Server:
         if isinstance(project, str):
 
             def with_title() -> list[int]:
-                found = self._client.projects.list(title=project, page_size=100)
+                found = self._client.projects.list(title=project, page_size=100, request_options=_ONCE)
                 return sorted(int(each.id) for each in found if each.title == project)
 
             numbers = self._ask(f"looking for the project {project!r}", with_title)
@@ -110,7 +113,7 @@ class Server:
             number = numbers[0]
 
         def read() -> dict[str, Any]:
-            found = self._client.projects.get(number)
+            found = self._client.projects.get(number, request_options=_ONCE)
             config = _plain(found.parsed_label_config) or {}
             return {"id": int(found.id), "title": str(found.title), "parsed_label_config": config}
 
@@ -130,6 +133,7 @@ class Server:
                 maximum_annotations=annotators,
                 show_collab_predictions=True,
                 model_version=version,
+                request_options=_ONCE,
             ),
         )
         found = self.find(int(made.id))
@@ -155,7 +159,9 @@ class Server:
         def listed() -> list[dict[str, Any]]:
             return [
                 {"id": task.id, "data": _plain(task.data) or {}, "annotations": _plain(task.annotations) or []}
-                for task in self._client.tasks.list(project=project, fields="all", query=query, page_size=100)
+                for task in self._client.tasks.list(
+                    project=project, fields="all", query=query, page_size=100, request_options=_ONCE
+                )
             ]
 
         found = self._ask(f"reading the tasks of project {project}", listed)
@@ -169,7 +175,7 @@ class Server:
         """
         rest = iter(tasks)
         while batch := list(islice(rest, _BATCH)):
-            send = partial(self._client.projects.import_tasks, id=project, request=batch)
+            send = partial(self._client.projects.import_tasks, id=project, request=batch, request_options=_ONCE)
             self._ask(f"uploading tasks to project {project}", send)
 
     def delete(self, tasks: Iterable[int]) -> None:
@@ -179,7 +185,10 @@ class Server:
             LabelStudioError: The server does not answer as it should.
         """
         for task in tasks:
-            self._ask(f"removing the double task {task}", partial(self._client.tasks.delete, id=str(task)))
+            self._ask(
+                f"removing the double task {task}",
+                partial(self._client.tasks.delete, id=str(task), request_options=_ONCE),
+            )
 
     def _ask(self, doing: str, call: Callable[[], _T], **missing: Any) -> _T:
         """Call the SDK; ``missing`` is what a 404 gives instead of an error."""

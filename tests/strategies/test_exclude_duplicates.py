@@ -14,7 +14,7 @@ def pool() -> Outputs:
     """Twelve samples, of which the four most uncertain are one sample four times."""
     generator = torch.Generator().manual_seed(3)
     embeddings = torch.randn(12, 4, generator=generator)
-    embeddings[[2, 5, 7, 9]] = embeddings[2]
+    embeddings[[2, 5, 7, 9]] = embeddings[2].clone()
     first = torch.linspace(0.6, 0.95, 12)
     first[[2, 5, 7, 9]] = 0.5
     return Outputs(probs=torch.stack([first, 1 - first], dim=1), embeddings=embeddings)
