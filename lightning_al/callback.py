@@ -12,7 +12,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import Dataset
 
 from lightning_al.checkpoints import keep_best
-from lightning_al.checks import NOTHING_LABELED, STATE_KEY, check_numbers, check_trainer
+from lightning_al.checks import NOTHING_LABELED, STATE_KEY, check_numbers, check_trainer, check_waiting
+from lightning_al.control import check_fraction
+from lightning_al.costs import CostOf, cost_values
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.dataset import count_of, plain_amount
 from lightning_al.exceptions import ResumeError
@@ -23,7 +25,8 @@ from lightning_al.rounds import RoundLoop, is_lightning_trainer, unwrap_data, wr
 from lightning_al.run import Run
 from lightning_al.run_folder import RunFolder, check_readable
 from lightning_al.spawned import SharedPath
-from lightning_al.stopping import StoppingRule
+from lightning_al.stopping import AnyOf, StoppingRule
+from lightning_al.strategies import ExcludeDuplicates, ExcludeOutliers
 from lightning_al.strategies.base import QueryStrategy, get_strategy
 from lightning_al.weights import check_can_randomize
 
@@ -50,6 +53,9 @@ class ActiveLearning(Callback):
         load_best: Query with the round's best checkpoint, where a ModelCheckpoint monitors a metric.
         oracle: Who labels; by default the dataset's own targets are revealed.
         stopping: A rule, or several of which any ends the run.
+        cost: What a label of a sample costs, in any unit: a number, a list (tensor, array) of one for each training
+            sample, or a callable of the dataset index. ``rounds.csv`` then has what was spent, ``Budget(cost=...)``
+            limits it, and score strategies pick what is worth most for its cost; the others do not look at it.
         outputs: What the model's ``forward`` or ``query_step`` returns: ``"logits"``, ``"log_probs"`` or ``"probs"`` of
             shape (B, C), or one logit a sample, ``"binary"``; logits (B, L) of labels that do not exclude each other,
             ``"multilabel"``; logits (B, C, ...) at each pixel or token, ``"dense"``; values, ``"regression"``; boxes,
@@ -57,6 +63,13 @@ class ActiveLearning(Callback):
         mc_samples: How many draws of the model by dropout a strategy such as BALD reads; by default those that the
             model returns, else 20.
         embedding_layer: The name of the layer whose input is the embedding; by default the last linear layer.
+        control_fraction: Share of each query that is drawn at random in place of the strategy's picks, 0.1 say. The
+            run then tells, with an interval, what the strategy gains over random labels: ``control_gain`` in
+            ``rounds.csv``.
+        exclude_outliers: Share of the pool that no query gets to see: the samples farthest from their neighbours in
+            embedding space, junk often. See ``ExcludeOutliers``.
+        exclude_duplicates: Leave out samples that are next to the same as others of the pool or as labeled ones. See
+            ``ExcludeDuplicates``.
         seed: Of all random choices; by default the datamodule's.
         dirpath: RUN_DIR; ``<default_root_dir>/active_learning`` by default.
 
@@ -89,13 +102,18 @@ class ActiveLearning(Callback):
         load_best: bool = True,
         oracle: Oracle | None = None,
         stopping: StoppingRule | list[StoppingRule] | None = None,
+        cost: float | list[float] | CostOf | None = None,
         outputs: OutputKind = "logits",
         mc_samples: int | None = None,
         embedding_layer: str | None = None,
+        control_fraction: float = 0.0,
+        exclude_outliers: float = 0.0,
+        exclude_duplicates: bool = False,
         seed: int | None = None,
         dirpath: str | Path | None = None,
     ) -> None:
-        self.strategy = get_strategy(strategy)
+        self.strategy = _excluding(get_strategy(strategy), exclude_outliers, exclude_duplicates)
+        self.control_fraction = check_fraction(control_fraction)
         self.initial_strategy = None if initial_strategy is None else get_strategy(initial_strategy)
         query_size, initial = plain_amount(query_size), plain_amount(initial)
         if isinstance(query_size, list):
@@ -123,6 +141,9 @@ class ActiveLearning(Callback):
         wrong = [rule for rule in self.stopping if not isinstance(rule, StoppingRule)]
         if wrong:
             raise ValueError(f"Expected `stopping` to hold instances of StoppingRule, but got {wrong[0]!r}.")
+        self.rule = AnyOf(self.stopping) if self.stopping else None
+        if cost is not None and not callable(cost):
+            cost_values(cost)
         if rounds is None and budget is None and not self.stopping:
             raise ValueError(
                 "Nothing ends the run, `rounds` and `budget` are both None: say how many labels in all, `budget=1000`, "
@@ -131,7 +152,7 @@ class ActiveLearning(Callback):
         self.query_size, self.rounds, self.budget = query_size, rounds, budget
         self.initial, self.pool_dataset, self.seed = initial, pool_dataset, seed
         self.reset, self.load_best, self.outputs, self.embedding_layer = reset, load_best, outputs, embedding_layer
-        self.mc_samples = mc_samples
+        self.mc_samples, self.cost = mc_samples, cost
         self.oracle = DatasetOracle() if oracle is None else oracle
         self.dirpath = dirpath
         self._run: Run | None = None
@@ -150,7 +171,10 @@ class ActiveLearning(Callback):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One row a round: round, labeled, unlabeled, pending, rejected, metrics, seconds_fit, seconds_query."""
+        """One row a round: round, labeled, unlabeled, pending, rejected, metrics, seconds_fit, seconds_query.
+
+        Where samples have a cost, ``cost`` too: what was spent so far.
+        """
         elsewhere = self._run_folder.read() if self._run is None else None
         if elsewhere is not None:  # the run was one of processes that this one spawned
             return RunFolder(elsewhere).read_rounds()
@@ -183,6 +207,7 @@ class ActiveLearning(Callback):
                 f"Trainer and ActiveLearning{saved}."
             )
         check_trainer(trainer)
+        check_waiting(trainer, self.oracle)
         datamodule = self._datamodule(trainer)
         check_numbers(self, datamodule)
         if self.reset == "random" and self.model_factory is None:
@@ -195,7 +220,7 @@ class ActiveLearning(Callback):
         self._run = Run(self, trainer, datamodule)
         RoundLoop.install(trainer, self)
 
-    def begin(self, trainer: Trainer) -> bool:
+    def begin(self, trainer: Trainer) -> bool | None:
         """Asked by the loop before the first round."""
         return self._active_run().begin(trainer)
 
@@ -273,3 +298,11 @@ class ActiveLearning(Callback):
                     "the datamodule, which draws the first labels."
                 )
         return datamodule
+
+
+def _excluding(strategy: QueryStrategy, outliers: float, duplicates: bool) -> QueryStrategy:
+    if isinstance(outliers, bool) or not isinstance(outliers, (int, float)) or not 0 <= outliers < 1:
+        raise ValueError(f"Expected `exclude_outliers` to be a share of the pool in [0, 1), but got {outliers!r}.")
+    if duplicates:
+        strategy = ExcludeDuplicates(strategy)
+    return ExcludeOutliers(strategy, share=outliers) if outliers else strategy

@@ -67,6 +67,20 @@ def warn_of_unasked_labels(oracle: Oracle, datamodule: ActiveLearningDataModule)
     )
 
 
+def check_waiting(trainer: Trainer, oracle: Oracle) -> None:
+    """Raise where the other ranks would run into a timeout while the first waits for people.
+
+    Raises:
+        MisconfigurationException: There are several, and the oracle polls.
+    """
+    if oracle.poll is not None and trainer.world_size > 1:
+        raise MisconfigurationException(
+            f"`poll={oracle.poll}` lets {type(oracle).__name__} wait for people, and the {trainer.world_size} ranks' "
+            "connection would time out. Leave `poll` out: the run ends, and the same command goes on with "
+            "`--ckpt_path last`."
+        )
+
+
 def check_trainer(trainer: Trainer) -> None:
     """Raise where the trainer or its callbacks cannot run in rounds.
 

@@ -24,10 +24,12 @@ from lightning_al.callback import ActiveLearning
 from lightning_al.datamodule import ActiveLearningDataModule  # noqa: F401 - as above
 from lightning_al.exceptions import ActiveLearningError
 from lightning_al.parser import Parser
+from lightning_al.pool_parser import POOL_TOLD, add_pool_commands, run_pool_command
+from lightning_al.report import make_report
 from lightning_al.run_folder import RunFolder, check_readable, run_folder
-from lightning_al.study import FeasibilityStudy, make_report
+from lightning_al.study import FeasibilityStudy
 
-_WITHOUT_MODEL = ("report",)
+_WITHOUT_MODEL = ("pool", "report")
 """Commands that read what others left."""
 
 
@@ -42,7 +44,8 @@ class ActiveLearningCLI(LightningCLI):
     - A second run into the same folder overwrites the saved config instead of refusing to start.
     - ``study`` tells whether active learning will work, from the same sections and a section ``study``, which the other
       commands leave alone, so that one file serves several of them.
-    - ``report`` makes the page of a study, or of curves made elsewhere.
+    - ``report`` makes the page of a run, of a study, or of curves made elsewhere.
+    - ``pool`` tells where a run stands, and brings the answers of people to it.
 
     Subclass it to add arguments or links, as you would ``LightningCLI``.
 
@@ -66,6 +69,9 @@ class ActiveLearningCLI(LightningCLI):
         if add_subcommands:
             self._add_study(**subparser_kwargs.get("study", {}))
             self._add_report()
+            pool = self.parser_class(description=POOL_TOLD)
+            self._add_command("pool", pool, POOL_TOLD)
+            add_pool_commands(pool)  # after it: jsonargparse wants one level after the other
 
     def _add_study(self, **kwargs: Any) -> None:
         told = "Tell whether active learning will work for this problem, before anyone pays for labels."
@@ -79,7 +85,7 @@ class ActiveLearningCLI(LightningCLI):
         self._add_command("study", parser, told)
 
     def _add_report(self) -> None:
-        told = "Make the page of a study, or of learning curves made elsewhere; nothing is trained."
+        told = "Make the page of a run, of a study, or of learning curves made elsewhere; nothing is trained."
         parser = self.parser_class(description=told)
         parser.add_function_arguments(make_report, as_positional=True)
         for positional in parser._get_positional_actions():
@@ -145,11 +151,12 @@ class ActiveLearningCLI(LightningCLI):
             interrupts.end(self._how_to_go_on())
 
     def _run_command(self, subcommand: str) -> None:
-        if subcommand not in ("report", "study"):
+        commands = {"pool": self._pool, "report": self._report, "study": self._study}
+        if subcommand not in commands:
             super()._run_subcommand(subcommand)
             return
         try:
-            self._report() if subcommand == "report" else self._study()
+            commands[subcommand]()
         except (ValueError, MisconfigurationException) as error:
             refusal = _refusal(error)
             if refusal is None:
@@ -158,6 +165,9 @@ class ActiveLearningCLI(LightningCLI):
 
     def _report(self) -> None:
         make_report(**self.config.report.as_dict())
+
+    def _pool(self) -> None:
+        print(run_pool_command(self.config.pool))
 
     def _study(self) -> None:
         given = self.config_init.study

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_al.dataset import count_of, find_pool_dataset, fingerprint, plain_amount, training_dataset
 from lightning_al.exceptions import PoolError, ResumeError
 from lightning_al.labels import check_kinds, labeled_subset, target_of
+from lightning_al.ledger import LedgerRow
 from lightning_al.loaders import scoring_loader, training_loader
 from lightning_al.pool import Pool
 from lightning_al.run_folder import RunFolder
+from lightning_al.sample_names import class_names, path_of
 from lightning_al.spawned import SharedPath, pool_of
 from lightning_al.transparent import TransparentDataModule
 
@@ -188,6 +190,44 @@ class ActiveLearningDataModule(TransparentDataModule):
             own = zip(torch.as_tensor(indices).tolist(), labels, strict=True)
             # Plain numbers for tensors and arrays: what a checkpoint may hold and any batch can take.
             self._labels.update({i: plain_amount(label) for i, label in own if label is not None})
+
+    def take_later_answers(self, rows: Sequence[LedgerRow], round: int) -> None:
+        """Put answers into the pool that came late, were corrected, or were given past any query.
+
+        Args:
+            rows: In the order they came.
+            round: The round that first trains on them.
+        """
+        for row in rows:
+            index = [row.dataset_index]
+            status = self.pool.status(row.dataset_index)
+            to: Literal["labeled", "rejected"] = "rejected" if row.rejected else "labeled"
+            if status in ("labeled", "rejected") and status != to:
+                self.pool.correct(index, to, round)
+            elif status != to:
+                (self.pool.reject if row.rejected else self.pool.label)(index, round)
+            if row.rejected:
+                self._labels.pop(row.dataset_index, None)
+            elif row.label is not None:
+                self._labels[row.dataset_index] = row.label
+
+    def pool_and_labels(self) -> tuple[Pool, dict[int, Any]]:
+        """The pool and the labels as they are now, for `put_back`."""
+        return self.pool.copy(), dict(self._labels)
+
+    def put_back(self, state: tuple[Pool, dict[int, Any]]) -> None:
+        """Forget what was labeled since `pool_and_labels`."""
+        self._pool, self._labels = state[0].copy(), dict(state[1])
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes by index, where datamodule or training set have them."""
+        return class_names(self.datamodule, self._dataset)
+
+    def path(self, index: int) -> str | None:
+        """The file of a sample, where the dataset says."""
+        found = path_of(self._scored, index)
+        return path_of(self._dataset, index) if found is None else found
 
     def check_labels(self, labels: Mapping[int, Any]) -> None:
         """Raise where new labels are of another kind than the targets that they will share batches with.

@@ -25,3 +25,7 @@ class RunFolderError(ActiveLearningError, RuntimeError):
 
 class ResumeError(ActiveLearningError, RuntimeError):
     """A checkpoint, the pool and the ledger do not belong together, so that going on would lose or repeat labels."""
+
+
+class AnswersError(ActiveLearningError, ValueError):
+    """Answers from outside that cannot be taken: the message names the rows. None of them was taken."""

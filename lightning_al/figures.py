@@ -73,7 +73,7 @@ def contact_sheet(images: Sequence[Any], captions: Sequence[str], path: str | Pa
         rows = math.ceil(len(shown) / columns)
         figure = Figure(figsize=(_TILE[0] * columns, _TILE[1] * rows + _TOP), facecolor="white")
         inch = 1 / figure.get_figwidth(), 1 / figure.get_figheight()
-        figure.text(0.1 * inch[0], 1 - 0.25 * inch[1], _shorter(title, 15 * columns), va="center", **_HEADLINE)
+        figure.text(0.1 * inch[0], 1 - 0.25 * inch[1], _shorter(title, 13 * columns), va="center", **_HEADLINE)
         for place, (pixels, caption) in enumerate(zip(_stretched(shown), captions, strict=False)):
             row, column = divmod(place, columns)
             left, bottom = _TILE[0] * column + 0.1, _TILE[1] * (rows - 1 - row) + 0.3
@@ -103,7 +103,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path, title
     Raises:
         OSError: If a file cannot be written.
     """
-    curves = _curves(history)
+    curves = metric_curves(history)
     if not curves:
         return []
     stem = Path(path)
@@ -139,6 +139,30 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path, title
                 metadata = {"Date": None} if target.suffix == ".svg" else None
                 figure.savefig(temporary, format=target.suffix[1:], dpi=150, metadata=metadata)
     return paths
+
+
+def metric_curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """Finds the metrics of a run that are worth looking at.
+
+    Args:
+        history: A mapping a round, as for `learning_curve`.
+
+    Returns:
+        By name the labels and finite values, round after round; those of training come last.
+
+    Examples:
+        >>> metric_curves([{"labeled": 20, "metrics": {"train_loss": 2.0, "val_acc": 0.5, "lr-Adam": 0.1}}])
+        {'val_acc': [(20, 0.5)], 'train_loss': [(20, 2.0)]}
+    """
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for row in history:
+        for name, value in row.get("metrics", {}).items():
+            counter = name in ("round", "labeled", "unlabeled", "rejected", "epoch", "step")
+            if counter or name.startswith("lr") or name.endswith("_step") or value is None:
+                continue
+            if math.isfinite(value := float(value)):
+                curves.setdefault(name, []).append((int(row["labeled"]), value))
+    return dict(sorted(curves.items(), key=lambda curve: (curve[0].startswith("train"), curve[0])))
 
 
 def _panel(axes: Any, name: str, points: Sequence[tuple[int, float]]) -> None:
@@ -210,18 +234,6 @@ def _stretched(tiles: list[Pixels]) -> list[Pixels]:
     if low >= 0 and high <= 1:
         return tiles
     return [(tile - low) / max(high - low, 1e-12) for tile in tiles]
-
-
-def _curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for row in history:
-        for name, value in row.get("metrics", {}).items():
-            counter = name in ("round", "labeled", "unlabeled", "rejected", "epoch", "step")
-            if counter or name.startswith("lr") or name.endswith("_step") or value is None:
-                continue
-            if math.isfinite(value := float(value)):
-                curves.setdefault(name, []).append((int(row["labeled"]), value))
-    return dict(sorted(curves.items(), key=lambda curve: (curve[0].startswith("train"), curve[0])))
 
 
 def _shorter(text: str, length: int) -> str:

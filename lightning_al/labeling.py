@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
 
+from lightning_al import answer_sheet
+from lightning_al.answered import answered
 from lightning_al.exceptions import ResumeError
 from lightning_al.figures import contact_sheet
 from lightning_al.ledger import REJECTED, Ledger, LedgerRow, encode_label
 from lightning_al.oracles import Answers, Oracle, Query
 from lightning_al.pool import Pool
+from lightning_al.query_records import as_record, part_of
 from lightning_al.run_folder import RecordedQuery, RunFolder
 
 INITIAL = "initial"
 """The ledger's strategy of the first labels, where no strategy picked them."""
 
 BY_HAND = "by hand"
-"""The ledger's strategy of what the datamodule's ``label`` and ``reject`` were called with."""
+"""The ledger's strategy of what was labeled or rejected past any query."""
+
+CONTROL = "control"
+"""The ledger's strategy of samples that were drawn at random, to compare the strategy's with."""
 
 _ANSWERED: tuple[Literal["labeled", "rejected"], ...] = ("labeled", "rejected")
 
@@ -31,10 +35,14 @@ _ANSWERED: tuple[Literal["labeled", "rejected"], ...] = ("labeled", "rejected")
 class Labeling:
     """Puts queries to an oracle and keeps both in the run's folder; runs on one process only.
 
+    Answers may also reach the ledger from outside, at any time: a round's are those of the rows that carry its number,
+    and once a round is closed, what comes belongs to the next.
+
     Args:
         oracle: Who answers.
         folder: Where queries and answers are kept; None keeps nothing.
         check_labels: Raises where labels by dataset index do not fit the data; None takes any.
+        classes: Names of the classes by index, for those who answer.
     """
 
     def __init__(
@@ -42,21 +50,27 @@ class Labeling:
         oracle: Oracle,
         folder: RunFolder | None,
         check_labels: Callable[[Mapping[int, Any]], None] | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
         self.oracle = oracle
         self.folder = folder
         self.check_labels = check_labels
+        self.classes = classes
         self.ledger = None if folder is None else Ledger(folder.ledger_path)
         self._rows: list[LedgerRow] | None = None
 
     @property
     def rows(self) -> list[LedgerRow]:
-        """All answers so far."""
-        if self._rows is None:
-            self._rows = [] if self.ledger is None else self.ledger.read()
-        return self._rows
+        """All answers so far, as they were when they were last read."""
+        return self._read() if self._rows is None else self._rows
 
-    def recorded(self, round: int) -> RecordedQuery | None:
+    def begin(self) -> None:
+        """Tell the oracle where the run is kept, before it is asked for anything."""
+        self.oracle.begin(None if self.folder is None else self.folder.path, self.classes)
+        self.classes = getattr(self.oracle, "classes", None) or self.classes
+
+    # -- a round's queries
+    def recorded(self, round: int, part: int = 1) -> RecordedQuery | None:
         """What was asked for a round before this process was started, if anything.
 
         Raises:
@@ -65,20 +79,35 @@ class Labeling:
         """
         if self.folder is None:
             return None
-        recorded = self.folder.read_query(round)
-        answered = [row for row in self.rows if row.round == round]
-        if recorded is None and answered and round > 0:
-            raise ResumeError(
-                f"The ledger {self.folder.ledger_path} has {len(answered)} answers for round {round}, and the record "
-                f"of what was asked, {self.folder.query_path(round)}, is gone. Restore that file from a copy."
-            )
-        foreign = {row.dataset_index for row in answered} - set(recorded.dataset_indices if recorded else ())
-        if recorded is not None and foreign:
-            raise ResumeError(
-                f"The ledger {self.folder.ledger_path} answers for dataset index {min(foreign)} in round {round}, "
-                f"which {self.folder.query_path(round)} did not ask: they are not of the same run."
-            )
+        recorded = self.folder.read_query(round, part)
+        if part == 1:
+            self._check_asked(round, recorded)
         return recorded
+
+    def _check_asked(self, round: int, recorded: RecordedQuery | None) -> None:
+        assert self.folder is not None
+        mine = [row for row in self.rows if row.round == round and row.strategy not in (INITIAL, BY_HAND)]
+        allowed = {row.dataset_index for row in self.rows if row.round < round}  # an answer that was corrected
+        for asked in self.folder.asked():  # or came late
+            query = self.folder.read_query(*asked) if asked[0] <= round else None
+            allowed.update(query.dataset_indices if query else ())
+        foreign = next((row.dataset_index for row in mine if row.dataset_index not in allowed), None)
+        if foreign is None:
+            return
+        record = self.folder.record_path(round)
+        if recorded is None:
+            raise ResumeError(
+                f"The ledger {self.folder.ledger_path} has {len(mine)} answers for round {round}, and the record of "
+                f"what was asked, {record}, is gone. Restore that file from a copy."
+            )
+        raise ResumeError(
+            f"The ledger {self.folder.ledger_path} answers for dataset index {foreign} in round {round}, which "
+            f"{record} did not ask: they are not of the same run."
+        )
+
+    def is_closed(self, round: int) -> bool:
+        """Whether a round has begun to train, so that no answer can belong to it any more."""
+        return self.folder is not None and round < (self.folder.read_run() or {}).get("answers_for", 0)
 
     def ask(self, query: Query) -> Answers:
         """Record a query, ask what the ledger does not know yet, record the answers.
@@ -88,15 +117,16 @@ class Labeling:
                 recorded.
             LedgerError: The ledger cannot be written, or was changed.
         """
-        asked = query.dataset_indices.tolist()
-        if self.folder is not None and self.recorded(query.round) is None:
-            scores = None if query.scores is None else query.scores.tolist()
-            self.folder.write_query(query.round, RecordedQuery(asked, scores, query.strategy))
-        known = {row.dataset_index: row for row in self.rows if row.round == query.round}
-        positions = [i for i, index in enumerate(asked) if index not in known]
-        answers = Answers()
-        if positions:
-            rest = _part(query, positions)
+        if self.folder is not None and self.folder.read_query(query.round, query.part) is None:
+            if query.part == 1 and self.is_closed(query.round):  # by a run that went on from a later checkpoint
+                self.folder.update_run(answers_for=query.round)
+            self.folder.write_query(query.round, as_record(query), query.part)
+        self._show(query)
+        with self._alone():
+            known = self._known(query)
+        positions = [i for i, index in enumerate(query.dataset_indices.tolist()) if index not in known]
+        if positions and not self.is_closed(query.round):
+            rest = part_of(query, positions)
             with isolate_rng():  # a replay does not ask: what the oracle draws must not reach the coming fit
                 answers = self.oracle.label(rest)
             if not isinstance(answers, Answers):
@@ -107,13 +137,44 @@ class Labeling:
             answers.check(rest)
             if self.check_labels is not None:
                 self.check_labels(answers.labels)
-            self._append(rest, answers)
-        for index, row in known.items():
-            if row.rejected:
-                answers.rejected.append(index)
-            else:
-                answers.labels[index] = row.label
-        return answers
+            known |= self._append(rest, answers)
+        asked = query.dataset_indices.tolist()
+        return Answers(
+            labels={index: known[index].label for index in asked if index in known and not known[index].rejected},
+            rejected=[index for index in asked if index in known and known[index].rejected],
+            pending=[index for index in asked if index not in known],
+        )
+
+    def close(self, round: int, taken: Answers) -> list[LedgerRow] | None:
+        """Let a round begin: what is answered from now on belongs to the next.
+
+        Args:
+            round: The round.
+            taken: What its queries asked, and the answers that the pool has.
+
+        Returns:
+            The round's answers to what earlier rounds asked, and what was changed by hand; None where other answers
+            have come in between, and nothing is closed then.
+        """
+        asked = {*taken.labels, *taken.rejected, *taken.pending}
+        with self._alone():
+            rows = [row for row in self._read() if row.round == round and row.strategy != INITIAL]
+            now = {row.dataset_index: row for row in rows if row.dataset_index in asked}
+            labels = {index: row.label for index, row in now.items() if not row.rejected}
+            if labels != taken.labels or len(now) != len(labels) + len(taken.rejected):
+                return None
+            if self.folder is not None and not self.is_closed(round):
+                self.folder.update_run(answers_for=round + 1)
+        return [row for row in rows if row.dataset_index not in asked]
+
+    def _show(self, query: Query) -> None:
+        """Write the table for people, unless they have it already and may have begun to fill it in."""
+        if self.folder is None or (path := self.folder.query_path(query.round, query.part)).exists():
+            return
+        recorded = self.folder.read_query(query.round, query.part)
+        assert recorded is not None
+        to_fill = self.oracle.shows_guesses
+        self.folder.write_sheet(path, answer_sheet.encode(recorded, self.classes, to_fill=to_fill))
 
     def record_initial(self, indices: Sequence[int], labels: Mapping[int, Any]) -> None:
         """Record the first labels, which nobody asked for.
@@ -133,17 +194,17 @@ class Labeling:
 
     def record_by_hand(self, pool: Pool, labels: Mapping[int, Any]) -> None:
         """Record what was labeled or rejected by the datamodule's own methods, past any query."""
-        rows = self.rows
-        if len(pool.labeled) + len(pool.rejected) <= len(rows):
-            return
-        known = {row.dataset_index for row in rows}
-        added = [
-            LedgerRow(i, n, BY_HAND, None, _answer(i, labels) if status == "labeled" else REJECTED, _now())
-            for status in _ANSWERED
-            for i, n in _answered(pool, status)
-            if i not in known
-        ]
-        self._write(added)
+        with self._alone():
+            known = answered(self._read())
+            if len(pool.labeled) + len(pool.rejected) <= len(known):
+                return
+            added = [
+                LedgerRow(i, n, BY_HAND, None, _answer(i, labels) if status == "labeled" else REJECTED, _now())
+                for status in _ANSWERED
+                for i, n in _answered(pool, status)
+                if i not in known
+            ]
+            self._write(added)
 
     def check_covers(self, pool: Pool) -> None:
         """Raise where the ledger lacks answers that a restored pool holds, or holds others.
@@ -153,10 +214,11 @@ class Labeling:
         """
         if self.ledger is None:
             return
+        standing = answered(row for row in self.rows if row.round <= pool.round)
         for status in _ANSWERED:
-            rows = [r for r in self.rows if r.round <= pool.round and r.rejected == (status == "rejected")]
+            rows = [(i, its.since) for i, its in standing.items() if its.row.rejected == (status == "rejected")]
             held = _answered(pool, status)
-            if sorted((r.dataset_index, r.round) for r in rows) != sorted(held):
+            if sorted(rows) != sorted(held):
                 raise ResumeError(
                     f"The checkpoint has {len(held)} samples {status} up to round {pool.round} and the ledger "
                     f"{self.ledger.path} {len(rows)}{', but not the same ones' if len(rows) == len(held) else ''}. "
@@ -166,31 +228,55 @@ class Labeling:
 
     def draw_sheet(self, query: Query) -> None:
         """A contact sheet of what was asked first, where the samples are images."""
-        if self.folder is None or self.folder.query_path(query.round).with_suffix(".png").exists():
+        if self.folder is None:
+            return
+        path = self.folder.query_path(query.round, query.part).with_suffix(".png")
+        if path.exists():
             return
         first = query.dataset_indices[:64].tolist()
         captions = [f"{i}" if query.scores is None else f"{i} | {query.scores[n]:.3f}" for n, i in enumerate(first)]
-        shown = f"{len(query)} samples" if len(first) == len(query) else f"the first {len(first)} of {len(query)}"
+        captions = [f"{i} | random" if i in query.control else told for i, told in zip(first, captions, strict=True)]
+        shown = (
+            f"{len(query)} sample{'s' if len(query) > 1 else ''}"
+            if len(first) == len(query)
+            else f"the first {len(first)} of {len(query)}"
+        )
         below = "dataset index" if query.scores is None else "dataset index | score"
         title = f"Round {query.round}: asked by {query.strategy}, {shown} ({below})"
         with telling_of_failures("the contact sheet"), isolate_rng():
             images = [query.preview(index) for index in first]
-            contact_sheet(images, captions, self.folder.query_path(query.round).with_suffix(".png"), title)
+            contact_sheet(images, captions, path, title)
 
-    def _append(self, query: Query, answers: Answers) -> None:
+    # -- the ledger
+    def _alone(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.folder is None else self.folder.lock_answers()
+
+    def _read(self) -> list[LedgerRow]:
+        self._rows = self._rows or [] if self.ledger is None else self.ledger.read()
+        return self._rows
+
+    def _append(self, query: Query, answers: Answers) -> dict[int, LedgerRow]:
+        """Record answers; where somebody has recorded one in the meantime, that one stays."""
         now = _now()
         rejected = set(answers.rejected)
         rows = []
         for position, index in enumerate(query.dataset_indices.tolist()):
             if index not in answers.labels and index not in rejected:
                 continue
-            score = None if query.scores is None else float(query.scores[position])
+            score = None if query.scores is None or index in query.control else float(query.scores[position])
             label = answers.labels.get(index)
             answer = REJECTED if index in rejected else "" if label is None else encode_label(label)
-            rows.append(LedgerRow(index, query.round, query.strategy, score, answer, now))
-        self._write(rows)
-        # As the ledger gives them back after a kill, and as a checkpoint may hold them: plain numbers, text and lists.
-        answers.labels = {row.dataset_index: row.label for row in rows if not row.rejected}
+            strategy = CONTROL if index in query.control else query.strategy
+            rows.append(LedgerRow(index, query.round, strategy, score, answer, now))
+        with self._alone():
+            known = self._known(query)
+            self._write([row for row in rows if row.dataset_index not in known])
+        return {row.dataset_index: row for row in rows} | known
+
+    def _known(self, query: Query) -> dict[int, LedgerRow]:
+        """The last answer of each sample of a query, as the ledger is now."""
+        asked = set(query.dataset_indices.tolist())
+        return {r.dataset_index: r for r in self._read() if r.round == query.round and r.dataset_index in asked}
 
     def _write(self, rows: list[LedgerRow]) -> None:
         known = self.rows
@@ -207,21 +293,6 @@ def _answered(pool: Pool, status: Literal["labeled", "rejected"]) -> list[tuple[
     """Each dataset index of a status with its round."""
     indices = pool.labeled if status == "labeled" else pool.rejected
     return list(zip(indices.tolist(), pool.rounds(status).tolist(), strict=True))
-
-
-def _part(query: Query, positions: list[int]) -> Query:
-    def rows(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[positions]
-
-    chosen = query.dataset_indices[positions]
-    return Query(chosen, query.round, query.strategy, rows(query.scores), rows(query.probs), query.preview)
-
-
-def as_query(round: int, recorded: RecordedQuery, preview: Callable[[int], Any]) -> Query:
-    """A recorded query as a query again."""
-    scores = None if recorded.scores is None else torch.tensor(recorded.scores, dtype=torch.float64)
-    indices = torch.tensor(recorded.dataset_indices, dtype=torch.int64)
-    return Query(indices, round, recorded.strategy, scores, None, preview)
 
 
 @contextmanager

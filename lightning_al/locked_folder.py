@@ -6,8 +6,10 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning_al import durable
 from lightning_al.exceptions import RunFolderError
@@ -37,8 +39,11 @@ class LockedFolder:
     doing: str
     option: str
 
-    def lock(self) -> contextlib.AbstractContextManager[object]:
+    def lock(self, wait: float = 0.0) -> contextlib.AbstractContextManager[object]:
         """Keeps other processes from writing here.
+
+        Args:
+            wait: How many seconds to wait for another process that has the lock.
 
         Returns:
             What has the lock. It is given back when its context is left, the object goes or this process ends, and
@@ -59,7 +64,7 @@ class LockedFolder:
             ) from error
         try:
             # A record lock: unlike `flock` it is not inherited by forked data loader workers, which outlive a kill.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file, wait)
         except OSError as error:
             file.seek(0)
             holder = file.read(1000).decode(errors="replace")
@@ -113,6 +118,19 @@ class LockedFolder:
                 f"{path} cannot be written: {error}. What was there before is as it was: free some space and run the "
                 f"same command again, or set {self.option} to another folder."
             ) from error
+
+
+def _lock(file: Any, wait: float) -> None:
+    """Lock a file, or raise the system's error where another process has it for longer than ``wait`` seconds."""
+    until = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in _HELD or time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
 
 
 def _describe(holder: str) -> str:

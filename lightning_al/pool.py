@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -90,6 +91,10 @@ class Pool:
         inside = (asked >= 0) & (asked < self.size)
         return inside & self._is_unlabeled[asked.clamp(0, self.size - 1)]
 
+    def status(self, index: int) -> Status | Literal["unlabeled"]:
+        """Where a dataset index is."""
+        return next((s for s in _STATUSES if bool((self._indices[s] == index).any())), "unlabeled")
+
     @property
     def num_unlabeled(self) -> int:
         """How many samples a query may pick."""
@@ -118,6 +123,40 @@ class Pool:
     def hold(self, indices: Sequence[int] | Tensor, round: int | None = None) -> None:
         """Mark unlabeled indices as pending: asked, not answered; arguments and errors as in :meth:`label`."""
         self._move(indices, "pending", round)
+
+    def correct(self, indices: Sequence[int] | Tensor, to: Literal["labeled", "rejected"], round: int) -> None:
+        """Move labeled indices to rejected, or rejected ones to labeled: somebody has changed their mind.
+
+        Args:
+            indices: Dataset indices, each once, all of them on the other side.
+            to: Where they belong.
+            round: The round that first trains with them there.
+
+        Raises:
+            PoolError: An index is on neither side, or already there; nothing is moved then.
+
+        Example:
+            >>> pool = Pool(5)
+            >>> pool.label([3, 0])
+            >>> pool.correct([3], "rejected", round=2)
+            >>> pool.labeled.tolist(), pool.rejected.tolist(), pool.rounds("rejected").tolist()
+            ([0], [3], [2])
+        """
+        moved = torch.as_tensor(indices, dtype=torch.int64).flatten()
+        held: Status = "rejected" if to == "labeled" else "labeled"
+        stays = ~torch.isin(self._indices[held], moved)
+        missing = moved[~torch.isin(moved, self._indices[held])]
+        if len(missing) or len(moved.unique()) != len(moved):
+            raise PoolError(f"Expected indices that are {held}, each once, but got {moved.tolist()[:10]}.")
+        self._indices[held], self._rounds[held] = self._indices[held][stays], self._rounds[held][stays]
+        self._indices[to] = torch.cat([self._indices[to], moved])
+        self._rounds[to] = torch.cat([self._rounds[to], torch.full_like(moved, round)])
+
+    def copy(self) -> Pool:
+        """A pool that changes on its own from now on; nothing is copied until it does."""
+        other = copy.copy(self)
+        other._indices, other._rounds = dict(self._indices), dict(self._rounds)
+        return other
 
     def _move(self, indices: Sequence[int] | Tensor, to: Status, round: int | None) -> None:
         given = torch.as_tensor(indices)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_al.costs import Costs, value_per_cost
 from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.embeddings import eager, find_layer
 from lightning_al.exceptions import ActiveLearningError
@@ -23,6 +24,7 @@ from lightning_al.predictions import ONE_DISTRIBUTION, NotFiniteError, OutputKin
 from lightning_al.ranks import on_rank_zero
 from lightning_al.rounds import query_machine
 from lightning_al.scoring import Scored, score_pool
+from lightning_al.strategies import Random
 from lightning_al.strategies.base import Outputs, QueryStrategy, ScoreStrategy
 
 READABLE = {
@@ -73,6 +75,8 @@ class Querying:
         embedding_layer: The layer whose input is the embedding; None finds it.
         seed: Of the strategies' random numbers, with the round.
         draws: How many draws by dropout a strategy that reads some gets; None: as many as the model returns, else 20.
+        costs: What samples cost: a score strategy picks by value per cost, and no query asks more than is left to
+            spend.
     """
 
     def __init__(
@@ -83,9 +87,11 @@ class Querying:
         embedding_layer: str | None,
         seed: int,
         draws: int | None = None,
+        costs: Costs | None = None,
     ) -> None:
         self.trainer, self.datamodule, self.seed = trainer, datamodule, seed
         self.outputs, self.embedding_layer, self.draws = outputs, embedding_layer, draws
+        self.costs = costs
         self._targets: dict[int, Any] = {}
         self._target_sets: list[Dataset[Any] | None] = []  # the one, once it was asked for
 
@@ -147,15 +153,38 @@ class Querying:
                 "them would change which samples are asked: say ActiveLearning(outputs='multilabel')."
             )
 
-    def pick(self, strategy: QueryStrategy, round: int, size: int) -> Query:
+    def probs(self, indices: Tensor, round: int, title: str | None = None) -> Tensor | None:
+        """The model's class probabilities of a few samples ``(B, C)``; None where it has none."""
+        if self.outputs not in ONE_DISTRIBUTION:
+            return None
+        title = title or f"Query for round {round}: guessing {len(indices):,}"
+        found = self._score(Random(), indices, frozenset({"probs"}), round, title).outputs.probs
+        return None if found is None else found.cpu()
+
+    def embeddings(self, indices: Tensor, round: int, title: str, dataset: Dataset[Any] | None = None) -> Tensor:
+        """The model's embeddings of samples ``(B, D)``, of the pool by default."""
+        found = self._score(Random(), indices, frozenset({"embeddings"}), round, title, dataset=dataset).outputs
+        return found.require("embeddings", "what is compared").float().cpu()
+
+    def pick(
+        self, strategy: QueryStrategy, round: int, size: int, part: int = 1, without: Tensor | None = None
+    ) -> Query:
         """The query of a round.
+
+        Args:
+            strategy: What picks.
+            round: The round that will train on the labels.
+            size: How many samples to pick; fewer where what is left to spend does not pay for them.
+            part: 1; 2 and more replace what was rejected.
+            without: Dataset indices that the strategy does not get to see.
 
         Raises:
             ScoringError: The model's outputs cannot be scored.
             ValueError: The strategy picks something else than ``size`` samples of the pool.
         """
-        candidates = self._candidates(round, size)
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round) % (1 << 63))
+        candidates = self._candidates(round, size, without)
+        size = min(size, len(candidates))  # fewer where few are affordable
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + round + ((part - 1) << 40)) % (1 << 63))
         title = f"Query for round {round}: scoring {len(candidates):,} unlabeled"
         scored = self._score(strategy, candidates, strategy.needs.pool, round, title, sharded=strategy.sharded)
         labeled = self._labeled(strategy, round)
@@ -163,7 +192,10 @@ class Querying:
 
         def select() -> Tensor:
             if scored.scores is not None and isinstance(strategy, ScoreStrategy):
-                picked = strategy.select_from_scores(scored.scores, size, generator=generator)
+                values = scored.scores
+                if self.costs is not None:
+                    values = value_per_cost(values, self.costs.of(candidates))
+                picked = strategy.select_from_scores(values, size, generator=generator)
             else:
                 known = labeled and self._with_targets(strategy, labeled)
                 picked = strategy.select(scored.outputs, size, labeled=known, generator=generator, **more)
@@ -172,8 +204,11 @@ class Querying:
         shard = scored.outputs.shard
         with isolate_rng():
             picked = on_rank_zero(self.trainer, select) if shard is None else shard.together(select)
+        if self.costs is not None:
+            picked = picked[self.costs.payable(candidates[picked], self.datamodule.pool, without)]
         scores = None if scored.scores is None else scored.scores.detach().cpu()[picked]
-        return Query(candidates[picked].long(), round, strategy.name, scores, None, self.datamodule.preview)
+        indices, data = candidates[picked].long(), self.datamodule
+        return Query(indices, round, strategy.name, scores, None, data.preview, part, path=data.path)
 
     def _labeled(self, strategy: QueryStrategy, round: int) -> Outputs | None:
         """What the strategy reads of the labeled samples, but for their targets."""
@@ -191,6 +226,8 @@ class Querying:
         indices = labeled.dataset_indices.tolist()
         new = [index for index in indices if index not in self._targets]
         self._targets.update(zip(new, self.datamodule.targets(new), strict=True))
+        given = self.datamodule.given_labels  # they may have been corrected
+        self._targets.update({index: given[index] for index in indices if index in given})
         try:
             targets = torch.stack([torch.as_tensor(self._targets[index]) for index in indices])
         except (TypeError, ValueError, RuntimeError) as error:
@@ -222,12 +259,24 @@ class Querying:
             self._target_sets.append(target_set(self.datamodule))
         return self._target_sets[0]
 
-    def _candidates(self, round: int, size: int) -> Tensor:
+    def affordable(self, without: Tensor | None = None) -> Tensor:
+        """The unlabeled samples that what is left to spend pays for, one at a time ``(U,)``; all without a limit.
+
+        Args:
+            without: Dataset indices that are asked for anyway: they are left out, and paid first.
+        """
+        pool = self.datamodule.pool
+        unlabeled = pool.candidates()
+        if without is not None:
+            unlabeled = unlabeled[~torch.isin(unlabeled, without.to(unlabeled.dtype))]
+        return unlabeled if self.costs is None else self.costs.affordable(unlabeled, pool, without)
+
+    def _candidates(self, round: int, size: int, without: Tensor | None) -> Tensor:
         """The unlabeled samples, or the random part of them that ``limit_predict_batches`` leaves, ``size`` at least.
 
         In int32 where that holds them: the largest tensor of a round's bookkeeping.
         """
-        unlabeled = self.datamodule.pool.candidates()
+        unlabeled = self.affordable(without)
         limit = self.trainer.limit_predict_batches
         if limit == 1.0 and not isinstance(limit, int):
             return unlabeled

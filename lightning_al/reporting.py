@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 
 from lightning_al.figures import learning_curve
 from lightning_al.labeling import telling_of_failures
+from lightning_al.logged_images import log_run_images
 from lightning_al.pool import Pool
 from lightning_al.run_folder import RunFolder
 
@@ -29,14 +30,15 @@ class Reporting:
         self.folder, self.strategy = folder, strategy
         self._drawn = float("-inf")
 
-    def write(self, history: Sequence[dict[str, Any]], *, finished: bool) -> None:
-        """Write rounds.csv, and draw the learning curve at the end and now and then before."""
+    def write(self, history: Sequence[dict[str, Any]], trainer: Trainer, *, finished: bool) -> None:
+        """Write rounds.csv; at the end and now and then before, draw the curve and show loggers the pictures."""
         if self.folder is None:
             return
         self.folder.write_rounds(history)
         if finished or time.monotonic() - self._drawn > _SECONDS_BETWEEN_FIGURES:
             with telling_of_failures("the learning curve"):
                 learning_curve(history, self.folder.path / "metrics", f"{self.strategy}: metrics against labels")
+                log_run_images(trainer.loggers, self.folder, history, trainer.global_step)
             self._drawn = time.monotonic()
 
 
@@ -46,9 +48,11 @@ def logged_metrics(trainer: Trainer) -> dict[str, float]:
     return {k: float(v) for k, v in metrics.items() if v.numel() == 1 and k not in ("round", "labeled")}
 
 
-def round_row(round: int, pool: Pool, metrics: dict[str, float], seconds_fit: float) -> dict[str, Any]:
-    """A round's row of the history, before its query."""
-    return {
+def round_row(
+    round: int, pool: Pool, metrics: dict[str, float], seconds_fit: float, cost: float | None = None
+) -> dict[str, Any]:
+    """A round's row of the history, before its query; ``cost`` is what was spent so far, where samples have a cost."""
+    row = {
         "round": round,
         "labeled": len(pool.labeled),
         "unlabeled": pool.num_unlabeled,
@@ -58,6 +62,7 @@ def round_row(round: int, pool: Pool, metrics: dict[str, float], seconds_fit: fl
         "seconds_fit": seconds_fit,
         "seconds_query": 0.0,
     }
+    return row if cost is None else {**row, "cost": cost}
 
 
 def round_line(row: dict[str, Any], rounds_left: int) -> str:
@@ -70,8 +75,9 @@ def round_line(row: dict[str, Any], rounds_left: int) -> str:
     """
     counts = f"{row['labeled']:,} labeled, {row['unlabeled']:,} unlabeled"
     pending = f", {row['pending']:,} pending" if row["pending"] else ""
+    cost = f", cost {row['cost']:,.6g}" if "cost" in row else ""
     metrics = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
     seconds = rounds_left * (row["seconds_fit"] + row["seconds_query"])
     left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
     spent = f"fit {row['seconds_fit']:.1f} s, query {row['seconds_query']:.1f} s{left if seconds >= 5 else ''}"
-    return f"Round {row['round']}: {counts}{pending}  {metrics}  ({spent})"
+    return f"Round {row['round']}: {counts}{pending}{cost}  {metrics}  ({spent})"

@@ -29,8 +29,11 @@ from lightning_al.forward_pass import Machine
 class RoundDriver(Protocol):
     """What the loop asks before the first round and after each."""
 
-    def begin(self, trainer: Trainer) -> bool:
-        """Get ready; True where a checkpoint was taken after a fit, so that its round only lacks the query."""
+    def begin(self, trainer: Trainer) -> bool | None:
+        """Get ready; True where a checkpoint was taken after a fit, so that its round only lacks the query.
+
+        None where there is nothing to train on yet.
+        """
 
     def end_round(self, trainer: Trainer) -> bool:
         """Query, label, reset; False where no further round follows."""
@@ -71,6 +74,8 @@ class RoundLoop(_FitLoop):
             super().run()
             return
         fitted = driver.begin(trainer)
+        if fitted is None:
+            return
         if not fitted and self.epoch_progress.total.ready > 0 and self.done:
             # A checkpoint of the last epoch: run() would draw from the RNG for a loader that it never uses.
             fitted = True

@@ -16,9 +16,12 @@ from lightning_al.acquisition import Acquisition
 from lightning_al.checkpoints import best_checkpoint, load_weights, save_checkpoint
 from lightning_al.checks import warn_of_unasked_labels
 from lightning_al.datamodule import ActiveLearningDataModule
+from lightning_al.ending import Ending
 from lightning_al.exceptions import ResumeError
 from lightning_al.labeling import Labeling
-from lightning_al.limits import Limits
+from lightning_al.limits import limits_of
+from lightning_al.live_gain import LiveGain
+from lightning_al.oracles import Answers
 from lightning_al.querying import Querying
 from lightning_al.randomness import restore_rng, rng_state
 from lightning_al.ranks import on_rank_zero
@@ -45,15 +48,24 @@ class Run:
         self.folder = run_folder(callback.dirpath, trainer.default_root_dir) if keeps else None
         self.saves = keeps and bool(trainer.checkpoint_callbacks)
         self.initial = InitialWeights(self.folder.initial_weights if self.folder and self.saves else None)
-        self.labeling = Labeling(callback.oracle, self.folder, datamodule.check_labels)
+        self.labeling = Labeling(callback.oracle, self.folder, datamodule.check_labels, datamodule.class_names)
         self.seed = datamodule.seed if callback.seed is None else callback.seed
+        self.limits = limits_of(callback, datamodule)
         self.querying = Querying(
-            trainer, datamodule, callback.outputs, callback.embedding_layer, self.seed, callback.mc_samples
+            trainer,
+            datamodule,
+            callback.outputs,
+            callback.embedding_layer,
+            self.seed,
+            callback.mc_samples,
+            self.limits.costs,
         )
-        self.acquisition = Acquisition(trainer, datamodule, self.querying, self.labeling)
+        fraction = callback.control_fraction
+        self.acquisition = Acquisition(trainer, datamodule, self.querying, self.labeling, fraction)
+        self.live_gain = LiveGain(datamodule, self.querying, self.labeling) if fraction else None
+        self.ending = Ending(trainer, self.querying, self.limits, callback.rule, callback.load_best)
         self.reporting = Reporting(self.folder, callback.strategy.name)
         self.fresh = rounds.fresh_states(trainer, callback)
-        self.limits = Limits(callback.rounds, callback.budget, callback.query_size)
         self.steps = trainer.fit_loop.max_steps, trainer.fit_loop.min_steps
         self.accumulate_grad_batches = trainer.accumulate_grad_batches
         self.trainability: Trainability | None = None
@@ -90,6 +102,7 @@ class Run:
             "stopped": self.trainer.should_stop and not rounds.out_of_time(self.trainer, agree=False),
             "strategy": self.callback.strategy.state_dict(),
             "strategy_is": repr(self.callback.strategy),
+            "stopping": self.ending.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,13 +139,15 @@ class Run:
         self._rank_states = None
 
     # -- the driver of the loop
-    def begin(self, trainer: Trainer) -> bool:
-        """Before the first or the resumed round; True where that round's fit is done already."""
+    def begin(self, trainer: Trainer) -> bool | None:
+        """Before the first or the resumed round; True where that round's fit is done already, None to train nothing."""
         self.datamodule.live_here()
         self.trainability = Trainability(trainer.lightning_module)
         loop = cast(rounds.RoundLoop, trainer.fit_loop)
+        on_rank_zero(trainer, self.labeling.begin)
         if self._restored is None:
-            self._start()
+            if not self._start():
+                return None
             loop.drop_loader()  # the first round draws its shuffle after the saved RNG state, as a resumed one does
             loop.shift_steps(*self.steps, start=self.step0)
         else:
@@ -149,7 +164,7 @@ class Run:
             self._close_fit()
         on_rank_zero(trainer, self._record_by_hand)
         self._save()  # before a stopping rule, the query or the oracle can fail
-        reason = self._reason_to_stop()
+        reason = self.ending.reason_to_stop(self.round, self.history)
         if reason is not None:
             self._finish(reason)
             return False
@@ -161,15 +176,12 @@ class Run:
         if best:
             load_weights(trainer, best)
         size = self.limits.next_query_size(self.datamodule.pool)
-        query = self.acquisition.acquire(self.callback.strategy, self.round + 1, size)
-        if query is None:
-            self._say()
-            self._write_history()
-            return False
-        self.history[-1]["seconds_query"] = time.monotonic() - began
+        queries = self.acquisition.acquire(self.callback.strategy, self.round + 1, size)
+        self.history[-1]["seconds_query"] = 0.0 if queries is None else time.monotonic() - began
         self._say()
-        on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
         self._write_history()
+        if queries is None:
+            return False
         self._next_round()
         return True
 
@@ -186,7 +198,8 @@ class Run:
                 "`MyModel.load_from_checkpoint(...)`, or resume from the run's last-round.ckpt."
             )
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Begin a run; False where the first labels have to be waited for."""
         trainer = self.trainer
         self.check_restored()
         folder = self.folder
@@ -208,22 +221,20 @@ class Run:
         if self.callback.initial_strategy is not None:
             count = self.datamodule.initial_count()
             self.datamodule.unlabel_initial()
-            query = self.acquisition.acquire(self.callback.initial_strategy, 0, count)
-            if query is None:
-                raise MisconfigurationException(
-                    "No label came back for the first samples, so there is nothing to train on. Start again when the "
-                    "oracle has answers."
-                )
-            on_rank_zero(self.trainer, lambda: self.labeling.draw_sheet(query))
+            if self.acquisition.acquire(self.callback.initial_strategy, 0, count) is None:
+                return False
         else:
             warn_of_unasked_labels(self.callback.oracle, self.datamodule)
             given = self.datamodule.given_labels
             on_rank_zero(trainer, lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist(), given))
+            on_rank_zero(trainer, lambda: self.labeling.close(0, Answers()))
         on_rank_zero(trainer, self._record_by_hand)
+        self.ending.begin()
         if self.callback.reset == "initial":
             state = trainer.strategy.lightning_module_state_dict()
             self.initial.save(state, self.run_id, write=trainer.is_global_zero)
         self._save()
+        return True
 
     def _record_by_hand(self) -> None:
         self.labeling.record_by_hand(self.datamodule.pool, self.datamodule.given_labels)
@@ -233,8 +244,9 @@ class Run:
 
     def _describe(self, *, finished: bool, reason: str = "") -> None:
         folder, info = self.folder, {"finished": finished, "reason": reason, **self._identity(), "round": self.round}
+        info["classes"] = self.labeling.classes and [*self.labeling.classes]
         if folder is not None:
-            on_rank_zero(self.trainer, lambda: folder.write_run(info))
+            on_rank_zero(self.trainer, lambda: folder.update_run(**info))
 
     def _resume(self, state: dict[str, Any], loop: rounds.RoundLoop) -> None:
         pool = self.datamodule.pool
@@ -243,6 +255,7 @@ class Run:
             on_rank_zero(self.trainer, self.folder.lock)
             on_rank_zero(self.trainer, lambda: self.labeling.check_covers(pool))
             self._describe(finished=False)
+        self.ending.load_state_dict(dict(state.get("stopping", {})))
         loop.shift_steps(*self.steps, start=self.step0)
         states = state["rng"]
         if self.trainer.global_rank < len(states):
@@ -256,24 +269,17 @@ class Run:
 
     # -- a round's end
     def _close_fit(self) -> None:
+        pool, costs, seconds = self.datamodule.pool, self.limits.costs, time.monotonic() - self._started
         metrics = {**self._metrics, **logged_metrics(self.trainer)}
-        row = round_row(self.round, self.datamodule.pool, metrics, time.monotonic() - self._started)
-        self.history.append(row)
+        cost = None if costs is None else costs.spent(pool)
+        self.history.append(round_row(self.round, pool, metrics, seconds, cost))
         self.fitted = True
-
-    def _reason_to_stop(self) -> str | None:
-        reason = self.limits.reason_to_stop(self.round, self.datamodule.pool)
-        if reason is None and rounds.out_of_time(self.trainer):
-            reason = "the time is over."
-        if reason is not None or not self.callback.stopping:
-            return reason
-
-        def first_reason() -> str | None:
-            reasons = (rule.reason_to_stop(self.history) for rule in self.callback.stopping)
-            return next((reason for reason in reasons if reason is not None), None)
-
-        # Metrics may differ from rank to rank, the decision must not.
-        return on_rank_zero(self.trainer, first_reason)
+        gain = None if self.live_gain is None else self.live_gain.measure(self.round)
+        if gain is not None:
+            metrics |= {"control_gain": gain.points, "control_gain_low": gain.low, "control_gain_high": gain.high}
+            rank_zero_info(str(gain))
+            if (folder := self.folder) is not None:
+                on_rank_zero(self.trainer, lambda: folder.update_run(control=gain.as_json()))
 
     def _finish(self, reason: str) -> None:
         self.finished = True
@@ -305,6 +311,8 @@ class Run:
         row, size = self.history[-1], self.datamodule.pool.size
         left = 0 if self.finished else self.limits.rounds_left(self.round, row["labeled"], size)
         rank_zero_info(round_line(row, left))
+        if self.ending.outlook is not None and not self.finished:
+            rank_zero_info(f"Stopping rule: {self.ending.outlook}")
 
     def _write_history(self) -> None:
-        on_rank_zero(self.trainer, lambda: self.reporting.write(self.history, finished=self.finished))
+        on_rank_zero(self.trainer, lambda: self.reporting.write(self.history, self.trainer, finished=self.finished))

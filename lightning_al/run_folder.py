@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from lightning_al.recorded_query import RecordedQuery
 
 __all__ = ["RecordedQuery", "RunFolder", "check_readable", "run_folder"]
 
+_RECORD = re.compile(r"round-(\d{3,})(?:-(\d+))?\.record")
 VERSION = 1
 """Of run.json; a newer one is refused."""
 
@@ -38,6 +40,7 @@ class RunFolder:
         self.queries = self.path / "queries"
         self.run_json = self.path / "run.json"
         self._files = LockedFolder(self.path, "run.lock", doing="running", option="`dirpath=`")
+        self._answers = LockedFolder(self.path, "answers.lock", doing="adding answers", option="`dirpath=`")
         self._lock: AbstractContextManager[object] | None = None
 
     def __repr__(self) -> str:
@@ -54,20 +57,31 @@ class RunFolder:
         """Whether a run has begun here and not come to its end."""
         return self.exists and not (self.read_run() or {}).get("finished", False)
 
-    def query_path(self, round: int) -> Path:
-        """Where the query of a round lies.
+    def query_path(self, round: int, part: int = 1) -> Path:
+        """Where a query of a round lies, for people.
 
         Args:
             round: The round that trains on the query's labels.
+            part: 1; 2 and more replace what was rejected.
 
         Returns:
-            ``queries/round-003.csv``; the contact sheet has the suffix ``.png``.
+            ``queries/round-003.csv``; the contact sheet has the suffix ``.png``, and what the program keeps of the
+            query, which nobody may edit, ``.record``.
 
         Examples:
-            >>> RunFolder("run").query_path(3).name
-            'round-003.csv'
+            >>> RunFolder("run").query_path(3).name, RunFolder("run").query_path(3, part=2).name
+            ('round-003.csv', 'round-003-2.csv')
         """
-        return self.queries / f"round-{round:03d}.csv"
+        return self.queries / f"round-{round:03d}{f'-{part}' if part > 1 else ''}.csv"
+
+    def record_path(self, round: int, part: int = 1) -> Path:
+        """Where the record of a query lies: see `query_path`."""
+        return self.query_path(round, part).with_suffix(".record")
+
+    def asked(self) -> list[tuple[int, int]]:
+        """Round and part of every query that is recorded, in the order asked."""
+        found = [_RECORD.fullmatch(path.name) for path in self.queries.glob("round-*.record")]
+        return sorted((int(match[1]), int(match[2] or 1)) for match in found if match)
 
     def lock(self) -> None:
         """Keeps other processes from running in this folder, until this one ends or the object goes.
@@ -77,6 +91,22 @@ class RunFolder:
         """
         self._lock = None  # given back before it is taken again: the other way round, none would be left
         self._lock = self._files.lock()
+
+    def lock_answers(self) -> AbstractContextManager[object]:
+        """Lets one process at a time read and write what was answered: the run, or who brings answers from outside.
+
+        Raises:
+            RunFolderError: If another process has kept it for a minute.
+        """
+        return self._answers.lock(wait=60)
+
+    def write_sheet(self, path: Path, content: bytes) -> None:
+        """Writes a query for people.
+
+        Raises:
+            RunFolderError: If it cannot be written.
+        """
+        self._files.write(path, content)
 
     def write_rounds(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes rounds.csv: a row a round, with every logged metric, sorted by name.
@@ -106,24 +136,26 @@ class RunFolder:
         except ValueError as error:
             raise _changed(self.rounds_csv, str(error)) from error
 
-    def write_query(self, round: int, query: RecordedQuery) -> None:
+    def write_query(self, round: int, query: RecordedQuery, part: int = 1) -> None:
         """Records a query, before the oracle is asked: after a kill the same samples are asked, none twice.
 
         Args:
             round: The round that will train on the labels.
             query: What is asked.
+            part: Which of the round's queries: see `query_path`.
 
         Raises:
             ValueError: If there is nothing to ask, an index comes twice, or there are not as many scores as indices.
             RunFolderError: If it cannot be written; an old record is then as it was.
         """
-        self._files.write(self.query_path(round), recorded_query.encode(round, query))
+        self._files.write(self.record_path(round, part), recorded_query.encode(round, query))
 
-    def read_query(self, round: int) -> RecordedQuery | None:
+    def read_query(self, round: int, part: int = 1) -> RecordedQuery | None:
         """Reads what was asked in a round.
 
         Args:
             round: The round that trains on the labels.
+            part: Which of the round's queries: see `query_path`.
 
         Returns:
             The query, ``None`` where none was recorded.
@@ -131,7 +163,7 @@ class RunFolder:
         Raises:
             RunFolderError: If the file is not as it was written.
         """
-        path = self.query_path(round)
+        path = self.record_path(round, part)
         content = self._files.read(path)
         try:
             return None if content is None else recorded_query.decode(round, content)
@@ -153,6 +185,10 @@ class RunFolder:
         except TypeError as error:
             raise ValueError(f"Expected `info` to hold what JSON holds, but got {dict(info)!r} ({error}).") from error
         self._files.write(self.run_json, (text + "\n").encode())
+
+    def update_run(self, **changes: Any) -> None:
+        """Changes some values of run.json and leaves the others; arguments and errors as those of `write_run`."""
+        self.write_run({**(self.read_run() or {}), **changes})
 
     def read_run(self) -> dict[str, Any] | None:
         """Reads run.json.

@@ -322,7 +322,7 @@ class TestErrors:
                 "usage: lightning-al fit [options]",
                 "Did you mean 'trainer.max_epochs' instead of 'trainer.max_epcohs'?",
             ),
-            (["studdy"], "usage: lightning-al [-c CONFIG] {fit,", "Did you mean 'study' instead of 'studdy'?"),
+            (["studdy"], "usage: lightning-al [-c CONFIG]", "Did you mean 'study' instead of 'studdy'?"),
         ],
     )
     def test_an_error_comes_after_three_lines_of_usage_at_most(

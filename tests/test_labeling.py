@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from lightning_al.exceptions import LedgerError, ResumeError
-from lightning_al.labeling import Labeling, as_query
+from lightning_al.labeling import Labeling
 from lightning_al.ledger import Ledger
 from lightning_al.oracles import Answers, DatasetOracle, Oracle, Query
 from lightning_al.pool import Pool
+from lightning_al.query_records import as_query
 from lightning_al.run_folder import RunFolder
 
 
@@ -177,6 +178,7 @@ def test_a_full_disk_loses_no_answer_that_was_there(folder: RunFolder, monkeypat
         return write(file, part)
 
     folder.write_query(1, _recorded(9, 2))
+    folder.query_path(1).touch()  # people have their table
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", nearly_full)
         with pytest.raises(LedgerError, match=r"No space left.*It is as it was before.*Free some space"):

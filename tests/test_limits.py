@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lightning_al.costs import Costs, read_costs
 from lightning_al.limits import Limits
 from lightning_al.pool import Pool
 
@@ -14,6 +15,11 @@ def pool(labeled: int, pending: int = 0, rejected: int = 0, size: int = 100) -> 
     pool.hold(range(labeled, labeled + pending))
     pool.reject(range(labeled + pending, labeled + pending + rejected))
     return pool
+
+
+def priced(most: float | None) -> Limits:
+    """A budget in cost, at a tenth a sample."""
+    return Limits(None, None, 10, Costs(read_costs(0.1, 100), most))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +33,15 @@ def pool(labeled: int, pending: int = 0, rejected: int = 0, size: int = 100) -> 
         (Limits(9, 99, 10), 0, pool(90, rejected=10), "the pool is empty."),
         (Limits(9, 99, 10), 0, pool(90, pending=4, rejected=6), "the pool is empty (4 pending)."),
         (Limits(None, None, 10), 99, pool(99), None),  # a stopping rule's business
+        (priced(4.0), 0, pool(20, rejected=19), None),
+        (priced(4.0), 0, pool(20, pending=40, rejected=20), "the budget of 4 is spent (cost 4)."),
+        (
+            priced(4.05),
+            0,
+            pool(20, rejected=20),
+            "what is left of the budget of 4.05 (cost 4) pays for no unlabeled sample: the cheapest costs 0.1.",
+        ),
+        (priced(None), 0, pool(90), None),
     ],
 )
 def test_reasons_to_stop(limits: Limits, round: int, state: Pool, reason: str | None) -> None:

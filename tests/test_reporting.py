@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,20 +50,31 @@ def test_a_line_tells_how_long_the_rounds_left_may_take(seconds: float, left: st
     assert line.endswith(f"(fit {seconds} s, query 0.0 s{left})")
 
 
+def test_a_cost_is_told_where_there_is_one() -> None:
+    pool = Pool(10)
+    assert round_row(0, pool, {}, 1.0, 1234.5)["cost"] == 1234.5
+    assert round_line(row(cost=1234.5), 0).startswith("Round 2: 60 labeled, 1,939 unlabeled, cost 1,234.5  loss")
+
+
 def test_figures_are_drawn_at_once_at_the_end_and_seldom_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[tuple[int, Path]] = []
+    logged: list[Any] = []
+    trainer: Any = SimpleNamespace(loggers=["logger"], global_step=7)
     monkeypatch.setattr(reporting, "learning_curve", lambda history, path, title: drawn.append((len(history), path)))
+    monkeypatch.setattr(reporting, "log_run_images", lambda *told: logged.append(told))
     clock = iter([100.0, 100.0, 101.0, 131.0, 131.0, 132.0])
     monkeypatch.setattr(reporting.time, "monotonic", lambda: next(clock))
     told = Reporting(RunFolder(tmp_path), "Margin")
     for count, finished in ((1, False), (2, False), (3, False), (4, True)):
-        told.write([row()] * count, finished=finished)
+        told.write([row()] * count, trainer, finished=finished)
         assert len(RunFolder(tmp_path).read_rounds()) == count
     assert drawn == [(count, tmp_path / "metrics") for count in (1, 3, 4)]
+    assert logged == [(["logger"], told.folder, [row()] * count, 7) for count in (1, 3, 4)]
 
 
 def test_without_a_folder_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporting, "learning_curve", None)
-    Reporting(None, "Margin").write([row()], finished=True)
+    trainer: Any = None
+    Reporting(None, "Margin").write([row()], trainer, finished=True)

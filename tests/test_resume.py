@@ -199,8 +199,8 @@ def rewind(folder: Path, checkpoint: Path) -> None:
     saved = torch.load(checkpoint, weights_only=True)["callbacks"]["ActiveLearning"]["round"]
     header, *rows = (folder / "ledger.csv").read_bytes().splitlines(keepends=True)
     (folder / "ledger.csv").write_bytes(b"".join([header, *[row for row in rows if int(row.split(b",")[1]) <= saved]]))
-    for path in folder.glob("queries/*.csv"):
-        if int(path.stem.removeprefix("round-")) > saved:
+    for path in folder.glob("queries/round-*"):
+        if int(path.stem.split("-")[1]) > saved:
             path.unlink()
 
 
@@ -266,7 +266,7 @@ def fill_disk_with_ledger(patch: pytest.MonkeyPatch) -> None:
 
 
 def fill_disk_with_query(patch: pytest.MonkeyPatch) -> None:
-    fill_disk(patch, "round-002.csv", 1)
+    fill_disk(patch, "round-002.record", 1)
 
 
 def fill_disk_with_rounds(patch: pytest.MonkeyPatch) -> None:
@@ -356,6 +356,8 @@ def test_half_of_the_answers_were_written(folder: Path, monkeypatch: pytest.Monk
     lines = (folder / "ledger.csv").read_bytes().splitlines(keepends=True)
     (folder / "ledger.csv").write_bytes(b"".join(lines[:-10]) + lines[-10][:20])  # and one in the middle of a row
 
+    RunFolder(folder).update_run(answers_for=2)  # which is raised after they are written
+
     oracle = Answering(first=5)
     with pytest.warns(UserWarning, match="was cut short by a kill"):
         runs.fit(runs.active_learning(oracle=oracle), ckpt_path=folder / "last-round.ckpt")
@@ -382,8 +384,8 @@ def test_without_checkpoints_the_run_starts_again_and_replays(folder: Path, monk
     after = runs.ledger(folder)
     assert after[: len(before)] == before
     assert second.asked == [int(row[0]) for row in after[len(before) :]]
-    assert len(after) == len({row[0] for row in after}) == 30 + 3 * 25
-    assert [row["labeled"] + row["rejected"] for row in callback.history] == [30, 55, 80, 105]
+    assert len(after) == len({row[0] for row in after}) == 105 + len(data.pool.rejected)
+    assert [row["labeled"] for row in callback.history] == [30, 55, 80, 105]  # what was rejected was replaced
     assert data.pool.labeled.tolist() == [int(row[0]) for row in after if row[4] != "rejected"]
 
 
@@ -521,12 +523,12 @@ def lose_ledger(folder: Path) -> None:
 
 
 def edit_query(folder: Path) -> None:
-    lines = (folder / "queries/round-002.csv").read_bytes().splitlines(keepends=True)
-    (folder / "queries/round-002.csv").write_bytes(b"".join([lines[0], lines[2], lines[1], *lines[3:]]))
+    lines = (folder / "queries/round-002.record").read_bytes().splitlines(keepends=True)
+    (folder / "queries/round-002.record").write_bytes(b"".join([lines[0], lines[2], lines[1], *lines[3:]]))
 
 
 def lose_query(folder: Path) -> None:
-    (folder / "queries/round-002.csv").unlink()
+    (folder / "queries/round-002.record").unlink()
 
 
 def ask_other_samples(folder: Path) -> None:
@@ -580,9 +582,9 @@ def take_other_initial_weights(folder: Path) -> None:
         (lose_rows, ResumeError, "55 samples labeled up to round 1 and the ledger .* 40"),
         (edit_row, LedgerError, "Row 40"),
         (lose_ledger, ResumeError, "55 samples labeled up to round 1 and the ledger .* 0"),
-        (edit_query, RunFolderError, "round-002.csv is not as it was written"),
-        (lose_query, ResumeError, "25 answers for round 2, and the record of what was asked, .*round-002.csv, is gone"),
-        (ask_other_samples, ResumeError, "answers for dataset index .* in round 2, which .*round-002.csv did not ask"),
+        (edit_query, RunFolderError, "round-002.record is not as it was written"),
+        (lose_query, ResumeError, "25 answers for round 2, and the record of what was asked, .*record, is gone"),
+        (ask_other_samples, ResumeError, "answers for dataset index .* in round 2, which .*002.record did not ask"),
         (
             keep_weights_only,
             ResumeError,

@@ -45,7 +45,7 @@ QUERY = RecordedQuery([41, 7, 12], [-0.25, 0.1, float("inf")], "Margin")
 
 
 def query_by_hand(round: int, rows: list[str]) -> str:
-    header = "rank,dataset_index,strategy,score,checksum"
+    header = "rank,dataset_index,strategy,score,control,guess,confidence,path,checksum"
     previous = hashlib.sha256(f"{header}\nround {round}, {len(rows)} rows".encode()).hexdigest()[:16]
     text = header + "\n"
     for row in rows:
@@ -65,9 +65,9 @@ def names(folder: RunFolder) -> list[str]:
 
 def test_paths(folder: RunFolder) -> None:
     paths = (folder.ledger_path, folder.checkpoint, folder.initial_weights, folder.rounds_csv, folder.queries)
-    assert [str(path.relative_to(folder.path)) for path in (*paths, folder.run_json, folder.query_path(12))] == [
+    assert [str(path.relative_to(folder.path)) for path in (*paths, folder.run_json, folder.record_path(12))] == [
         "ledger.csv", "last-round.ckpt", "initial-weights.ckpt", "rounds.csv", "queries", "run.json",
-        "queries/round-012.csv",
+        "queries/round-012.record",
     ]  # fmt: skip
     assert not folder.path.exists()
     assert RunFolder(str(folder.path)).path == folder.path
@@ -170,12 +170,12 @@ def test_a_table_that_is_no_rounds_csv_raises(folder: RunFolder, content: bytes)
 def test_a_query_is_what_one_would_write_by_hand_and_comes_back(folder: RunFolder) -> None:
     assert folder.read_query(3) is None
     folder.write_query(3, QUERY)
-    by_hand = query_by_hand(3, ["1,41,Margin,-0.25", "2,7,Margin,0.1", "3,12,Margin,inf"])
-    assert folder.query_path(3).read_bytes().decode() == by_hand
+    by_hand = query_by_hand(3, ["1,41,Margin,-0.25,,,,", "2,7,Margin,0.1,,,,", "3,12,Margin,inf,,,,"])
+    assert folder.record_path(3).read_bytes().decode() == by_hand
     assert folder.read_query(3) == QUERY
-    assert names(folder) == ["queries/round-003.csv"]
+    assert names(folder) == ["queries/round-003.record"]
     folder.write_query(3, RecordedQuery([5], None, "=Random"))
-    assert folder.query_path(3).read_text() == query_by_hand(3, ["1,5,'=Random,"])
+    assert folder.record_path(3).read_text() == query_by_hand(3, ["1,5,'=Random,,,,,"])
     assert folder.read_query(3) == RecordedQuery([5], None, "=Random")
     assert folder.read_query(2) is None
 
@@ -201,20 +201,20 @@ def test_a_query_of_tensors_is_written_as_numbers(folder: RunFolder) -> None:
 
 def test_every_changed_or_missing_byte_of_a_query_raises(folder: RunFolder) -> None:
     folder.write_query(3, QUERY)
-    path = folder.query_path(3)
+    path = folder.record_path(3)
     content = path.read_bytes()
     for offset in range(len(content)):
         changed = bytearray(content)
         changed[offset] ^= 1
         for damaged in (bytes(changed), content[:offset], content[:offset] + content[offset + 1 :]):
             path.write_bytes(damaged)
-            with pytest.raises(RunFolderError, match=r"round-003.csv is not as it was written"):
+            with pytest.raises(RunFolderError, match=r"round-003.record is not as it was written"):
                 folder.read_query(3)
 
 
 def test_rows_of_a_query_dropped_swapped_doubled_or_of_another_round_raise(folder: RunFolder) -> None:
     folder.write_query(3, QUERY)
-    path = folder.query_path(3)
+    path = folder.record_path(3)
     header, *rows = path.read_text().splitlines(keepends=True)
     for damaged in (
         rows[:1],
@@ -229,7 +229,7 @@ def test_rows_of_a_query_dropped_swapped_doubled_or_of_another_round_raise(folde
         with pytest.raises(RunFolderError):
             folder.read_query(3)
     folder.write_query(3, QUERY)
-    path.rename(folder.query_path(4))
+    path.rename(folder.record_path(4))
     with pytest.raises(RunFolderError, match=r"row 1 \(line 2\): it does not match its checksum"):
         folder.read_query(4)
     path.write_text(query_by_hand(3, ["1,2,3"]))  # right checksums, wrong shape
@@ -325,7 +325,7 @@ def write_everything(folder: RunFolder, text: str) -> list[tuple[Path, Any]]:
     return [
         (folder.run_json, lambda: folder.write_run({"strategy": text})),
         (folder.rounds_csv, lambda: folder.write_rounds([{"round": 0, "metrics": {text: 1.0}}])),
-        (folder.query_path(1), lambda: folder.write_query(1, RecordedQuery([1], None, text))),
+        (folder.record_path(1), lambda: folder.write_query(1, RecordedQuery([1], None, text))),
     ]
 
 
@@ -340,7 +340,7 @@ def test_a_full_disk_leaves_the_old_files(folder: RunFolder, monkeypatch: pytest
             with pytest.raises(RunFolderError, match=rf"{path.name} cannot be written: .*No space left"):
                 write()
     assert {path: path.read_bytes() for path in before} == before
-    assert names(folder) == ["queries/round-001.csv", "rounds.csv", "run.json"]
+    assert names(folder) == ["queries/round-001.record", "rounds.csv", "run.json"]
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         with pytest.raises(RunFolderError, match="No space left"):
             folder.write_query(1, RecordedQuery(list(range(5000)), None, "Margin"))
         assert folder.read_query(1) == QUERY
-        assert names(folder) == ["queries/round-001.csv"]
+        assert names(folder) == ["queries/round-001.record"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

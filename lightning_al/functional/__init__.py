@@ -13,6 +13,7 @@ from lightning_al.functional.cluster_margin import agglomerate, cluster_margin
 from lightning_al.functional.committee import mean_std, mutual_information, variation_ratio, vote_entropy
 from lightning_al.functional.dcom import adapt_deltas, dcom
 from lightning_al.functional.drop_query import drop_query
+from lightning_al.functional.duplicates import near_duplicates
 from lightning_al.functional.falcun import falcun
 from lightning_al.functional.flqmi import flqmi
 from lightning_al.functional.galaxy import galaxy
@@ -58,6 +59,7 @@ __all__ = [
     "max_herding",
     "mean_std",
     "mutual_information",
+    "near_duplicates",
     "neighbours",
     "posterior_variance",
     "predictive_entropy",

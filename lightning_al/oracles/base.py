@@ -5,12 +5,18 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def no_path(index: int) -> str | None:
+    """What stands for the file of a sample where nobody says."""
+    return None
 
 
 @dataclass
@@ -24,6 +30,9 @@ class Query:
         scores: Its scores (B,), higher is asked first; ``None`` where it gives none.
         probs: The model's class probabilities (B, C), to show a guess to people; ``None`` where there are none.
         preview: Gives the sample of a dataset index, with evaluation transforms.
+        part: 1; 2 and more replace samples that were rejected in the same round.
+        control: Those of the samples that were drawn at random, to compare the strategy's with.
+        path: Gives the file of a dataset index, ``None`` where the dataset does not say.
 
     Raises:
         ValueError: If the indices are no (B,) int64 tensor, or scores or probs are of another length.
@@ -40,6 +49,9 @@ class Query:
     scores: Tensor | None
     probs: Tensor | None
     preview: Callable[[int], Any]
+    part: int = 1
+    control: frozenset[int] = frozenset()
+    path: Callable[[int], str | None] = no_path
 
     def __post_init__(self) -> None:
         """Checks shapes."""
@@ -120,6 +132,36 @@ class Answers:
 
 class Oracle(ABC):
     """Answers a query: a person, a program, or the dataset itself."""
+
+    shows_guesses: bool = False
+    """Whether queries shall come with the model's class probabilities: the samples asked are run once more for them."""
+
+    poll: float | None = None
+    """Seconds between two times that the run asks for what is pending; ``None``: it ends, and asks when it goes on."""
+
+    def begin(self, folder: Path | None, classes: Sequence[str] | None) -> None:  # noqa: B027 - not all need it
+        """Called before the first query.
+
+        Args:
+            folder: The run's folder, where whoever answers may find or leave files; ``None`` where none is kept.
+            classes: The names of the classes by index, where datamodule or dataset have them as ``classes``.
+        """
+
+    def least_answers(self, asked: int) -> int:
+        """With how many labels a round can begin while others are pending.
+
+        Args:
+            asked: How many samples were asked for.
+        """
+        return min(asked, 1)
+
+    def how_to_answer(self, pending: int) -> str:
+        """What somebody has to do so that the run can go on: the end of a sentence.
+
+        Args:
+            pending: How many samples wait for an answer.
+        """
+        return f"{pending} are pending"
 
     @abstractmethod
     def label(self, query: Query) -> Answers:

@@ -20,6 +20,7 @@ from lightning_al.strategies.dcom import DCoM
 from lightning_al.strategies.drop_query import DropQuery
 from lightning_al.strategies.entropy import Entropy
 from lightning_al.strategies.epig import EPIG
+from lightning_al.strategies.exclude_duplicates import ExcludeDuplicates
 from lightning_al.strategies.exclude_outliers import ExcludeOutliers
 from lightning_al.strategies.falcun import FALCUN
 from lightning_al.strategies.flqmi import FLQMI
@@ -64,6 +65,7 @@ __all__ = [
     "DCoM",
     "DropQuery",
     "Entropy",
+    "ExcludeDuplicates",
     "ExcludeOutliers",
     "KMeans",
     "LeastConfidence",

@@ -187,7 +187,7 @@ def fit_learning_curve(
         samples = np.concatenate([samples, _resampled_whole(whole[1], np.random.default_rng([seed, 2]))], axis=1)
     if len(np.unique(labels)) < 3:
         return None
-    return LearningCurve(top, _fit(top - samples, labels, bounded), labels, samples[0])
+    return LearningCurve(top, fit_power_laws(top - samples, labels, bounded), labels, samples[0])
 
 
 def _resampled_means(y: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -213,8 +213,17 @@ def _resampled_whole(values: FloatArray, rng: np.random.Generator) -> FloatArray
     return np.concatenate([known.mean(keepdims=True), drawn])[:, None]
 
 
-def _fit(errors: FloatArray, labels: FloatArray, bounded: bool) -> FloatArray:
-    """Best a, b, c of each sample of errors ``(B, P)``; the grid of exponents is refined around the best."""
+def fit_power_laws(errors: FloatArray, labels: FloatArray, bounded: bool) -> FloatArray:
+    """Fit ``a n^-b + c`` by least squares to each of many samples; the grid of exponents is refined around the best.
+
+    Args:
+        errors: Samples ``(B, P)``, lower is better.
+        labels: Label count of each point ``(P,)``.
+        bounded: Whether c >= 0; a >= 0 in any case.
+
+    Returns:
+        ``a``, ``b`` and ``c`` of each sample ``(B, 3)``.
+    """
     grid = np.broadcast_to(EXPONENTS, (len(errors), len(EXPONENTS)))
     for _ in range(4):
         best, a, c = _linear(errors, labels, grid, bounded)

@@ -99,17 +99,32 @@ def render(report: Mapping[str, Any], figures: Sequence[Figure], sheets: Sequenc
         unsettled=standing.is_open(deciding),
         saves="What it might save: not established" if standing.is_open(deciding) else "What it would save",
         digits=wording.decimals(report),
-        figures=[(each, _inlined(each)) for each in figures if each not in article],
-        article=[(each, _inlined(each)) for each in article],
-        sheets=_encoded([(wording.plain(title), path, wording.plain(alt)) for title, path, alt in sheets]),
+        figures=[(each, inlined(each)) for each in figures if each not in article],
+        article=[(each, inlined(each)) for each in article],
+        sheets=embedded([(wording.plain(title), path, wording.plain(alt)) for title, path, alt in sheets]),
     )
     return page
 
 
 @functools.cache
 def _template() -> jinja2.Template:
+    environment = page_environment()
+    environment.globals.update(FLAGS=wording.FLAGS, MEANINGS=_MEANINGS, NOISELESS=wording.NOISELESS)
+    return environment.get_template("report.html.jinja")
+
+
+def page_environment(package: str = "lightning_al.study") -> jinja2.Environment:
+    """Makes what renders the pages of this package: every text is escaped, and numbers read alike.
+
+    Args:
+        package: Whose templates come before those that the pages share.
+
+    Returns:
+        The environment, with the functions of `wording` that write numbers.
+    """
+    loaders = [jinja2.PackageLoader(each) for each in dict.fromkeys((package, "lightning_al.study"))]
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lightning_al.study"),
+        loader=jinja2.ChoiceLoader(loaders),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -119,9 +134,8 @@ def _template() -> jinja2.Template:
     environment.filters.update(words=wording.words, setting=_setting, code=_code)
     for write in (wording.number, wording.interval, wording.estimate, wording.share, wording.p_value, wording.price):
         environment.globals[write.__name__] = _absent_is_none(write)
-    environment.globals.update(FLAGS=wording.FLAGS, MEANINGS=_MEANINGS)
-    environment.globals.update(NOT_MEASURED=wording.NOT_MEASURED, NOISELESS=wording.NOISELESS)
-    return environment.get_template("report.html.jinja")
+    environment.globals.update(NOT_MEASURED=wording.NOT_MEASURED)
+    return environment
 
 
 def _kept_together(value: Any) -> Any:
@@ -154,8 +168,18 @@ def _code(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _inlined(figure: Figure) -> Markup:
-    """The figure's SVG as a part of an HTML page: themed, named, and with ids that no other figure has."""
+def inlined(figure: Figure) -> Markup:
+    """Makes a figure's SVG a part of an HTML page: themed, named, and with ids that no other figure has.
+
+    Args:
+        figure: The figure.
+
+    Returns:
+        The SVG.
+
+    Raises:
+        OSError: Its file cannot be read.
+    """
     path = next(each for each in figure.paths if each.suffix == ".svg")
     root = ElementTree.fromstring(path.read_bytes())
     for parent in list(root.iter()):
@@ -210,26 +234,42 @@ def _junk(each: Mapping[str, Any]) -> str:
     )
 
 
-def _encoded(sheets: Sequence[Sheet]) -> list[dict[str, Any]]:
-    """The sheets as JPEG in data URIs, all of the same scale, within `SHEETS_BYTES`."""
-    from PIL import Image
+def embedded(sheets: Sequence[Sheet], limit: int = SHEETS_BYTES) -> list[dict[str, Any]]:
+    """Makes contact sheets a part of an HTML page: JPEG in data URIs, all of the same scale.
 
-    pictures: list[Image.Image] = []
-    for _, path, _ in sheets:
-        with Image.open(path, formats=["PNG"]) as opened:
-            pictures.append(opened.convert("RGB"))
+    Args:
+        sheets: The sheets.
+        limit: Bytes that they may take together. The smallest scale is taken where none is small enough.
+
+    Returns:
+        Of each ``title``, ``alt``, ``size`` and ``uri``.
+
+    Raises:
+        OSError: A sheet cannot be read.
+    """
     encoded: list[tuple[tuple[int, int], bytes]] = []
-    for width, quality in _SHEET_STEPS:
-        encoded = []
-        for picture in pictures:
-            smaller = picture.copy()
-            smaller.thumbnail((width, 2 * width))
-            data = io.BytesIO()
-            smaller.save(data, "JPEG", quality=quality, optimize=True)
-            encoded.append((smaller.size, data.getvalue()))
-        if sum(len(data) for _, data in encoded) <= SHEETS_BYTES:
+    for step in _SHEET_STEPS:
+        encoded, taken = [], 0
+        for _, path, _ in sheets:  # one after the other: hundreds of them would not fit in memory
+            encoded.append(_smaller(path, *step))
+            taken += len(encoded[-1][1])
+            if taken > limit and step != _SHEET_STEPS[-1]:
+                break
+        if taken <= limit:
             break
     return [
         {"title": title, "alt": alt, "size": size, "uri": "data:image/jpeg;base64," + base64.b64encode(data).decode()}
         for (title, _, alt), (size, data) in zip(sheets, encoded, strict=True)
     ]
+
+
+def _smaller(path: Path, width: int, quality: int) -> tuple[tuple[int, int], bytes]:
+    """Size and JPEG of a sheet that is no wider."""
+    from PIL import Image
+
+    with Image.open(path, formats=["PNG"]) as opened:
+        picture = opened.convert("RGB")
+    picture.thumbnail((width, 2 * width))
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=quality, optimize=True)
+    return picture.size, data.getvalue()

@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -23,56 +20,8 @@ from PIL import Image
 from lightning_al.study import page, wording
 from lightning_al.study.compare import compare_curves
 from lightning_al.study.page import render, write_page
+from tests._helpers.pages import Outline, browse, needs_chromium
 from tests._helpers.reports import HOSTILE, bare, hostile, made_up
-
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Outline(HTMLParser):
-    """Reads a page strictly: every tag must close what was opened last."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.rows: list[list[str]] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
-        self.tags.append((tag, dict(attrs)))
-        if tag in ("p", "dd", "li", "h2", "h3", "span", "td", "th"):
-            self.texts.append(("", " "))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data))
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data.replace("\u00a0", " ")
-
-    def text(self, *but: str) -> str:
-        return " ".join("".join(data for tag, data in self.texts if tag not in (*but, "style")).split())
-
-    def named(self, *tags: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag in tags]
-
-    def row(self, name: str, place: int = 0) -> list[str]:
-        return [row[1:] for row in self.rows if row and row[0] == name][place]
 
 
 def with_sheets(report: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -512,32 +461,6 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "index.html").read_bytes() == before
 
 
-@dataclass
-class Seen:
-    console: list[str]
-    requests: set[str]
-    dom: str
-
-
-def browse(path: Path, profile: Path) -> Seen:
-    """Opens a page in headless Chromium: what it wrote to the console, asked for over the network, and became."""
-    log = profile / "net.json"
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-               f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", f"--log-net-log={log}",
-               "--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-    events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    # the browser's own requests have no origin
-    asked = {
-        each["url"] for each in events if "url" in each and each.get("initiator", "not an origin") != "not an origin"
-    }
-    return Seen(console, asked, done.stdout)
-
-
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
-
-
 @needs_chromium
 def test_the_browser_check_sees_errors_and_requests(tmp_path: Path) -> None:
     path = tmp_path / "loud.html"
@@ -559,4 +482,8 @@ def test_a_browser_shows_it_without_error_or_request(pages: dict[str, Written], 
 
 
 def test_templates_are_found_in_the_package() -> None:
-    assert jinja2.PackageLoader("lightning_al.study").list_templates() == ["report.css", "report.html.jinja"]
+    assert jinja2.PackageLoader("lightning_al.study").list_templates() == [
+        "parts.html.jinja",
+        "report.css",
+        "report.html.jinja",
+    ]

@@ -1,23 +1,10 @@
-"""When a run has enough labels: rules that look at its history after each round."""
+"""A value of a metric that is good enough."""
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-
-class StoppingRule(ABC):
-    """Says after each round whether the run should end."""
-
-    @abstractmethod
-    def reason_to_stop(self, history: Sequence[Mapping[str, Any]]) -> str | None:
-        """Why the run should end now, as a sentence; None while it should go on.
-
-        Args:
-            history: One row a round so far, as in ``ActiveLearning.history``.
-        """
+from lightning_al.stopping.rule import History, StoppingRule, is_number, last_value
 
 
 class TargetMetric(StoppingRule):
@@ -39,13 +26,13 @@ class TargetMetric(StoppingRule):
     """
 
     def __init__(self, metric: str, value: float, mode: Literal["max", "min"] = "max") -> None:
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+        if not is_number(value):
             raise ValueError(f"Expected `value` to be a number, but got {value!r}.")
         if mode not in ("max", "min"):
             raise ValueError(f"Expected `mode` to be 'max' or 'min', but got {mode!r}.")
         self.metric, self.value, self.mode = metric, value, mode
 
-    def reason_to_stop(self, history: Sequence[Mapping[str, Any]]) -> str | None:
+    def reason_to_stop(self, history: History) -> str | None:
         """See :meth:`StoppingRule.reason_to_stop`.
 
         Raises:
@@ -53,13 +40,7 @@ class TargetMetric(StoppingRule):
         """
         if not history:
             return None
-        metrics = history[-1]["metrics"]
-        if self.metric not in metrics:
-            raise ValueError(
-                f"TargetMetric waits for {self.metric!r}, which is not logged; there are {sorted(metrics)}. Correct "
-                f"`metric=`, or log it: self.log({self.metric!r}, ...)."
-            )
-        got = metrics[self.metric]
+        got = last_value(history, self.metric, self)
         if (got >= self.value) if self.mode == "max" else (got <= self.value):
             return f"{self.metric} reached {got:.4g} (target {self.value:.4g}) with {history[-1]['labeled']} labels."
         return None
