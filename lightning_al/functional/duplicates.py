@@ -58,4 +58,5 @@ def _directions(embeddings: Tensor) -> Tensor:
     """Unit vectors; one without length stays as it is, next to the same as others of its kind."""
     values = embeddings.to(compute_dtype(embeddings.dtype))
     lengths = torch.linalg.vector_norm(values, dim=1, keepdim=True)
-    return values / lengths.clamp(min=torch.finfo(values.dtype).tiny)
+    directions: Tensor = values / lengths.clamp(min=torch.finfo(values.dtype).tiny)
+    return directions
