@@ -28,7 +28,7 @@ from lightning_al.functional.spaces import EuclideanSpace
 from lightning_al.functional.top_k import top_k
 from lightning_al.functional.uncertainty import margin
 
-# As in the paper, the mean size of the clusters of more than one sample.
+# Our choice: the mean size of the clusters of more than one sample.
 _MEAN_SIZE = 10
 
 # Distances among so many samples are held at once; larger pools are cut into cells of about half as many first.
@@ -54,8 +54,7 @@ def cluster_margin(
         probs: Class probabilities ``(N, C)``.
         clusters: The cluster of each sample ``(N,)``, any integers; see `agglomerate`.
         query_size: Number of samples to pick, at least 1. More than ``N`` picks all.
-        candidates: Samples of low margin for each one to pick, at least 1. The paper takes 10 from millions of samples,
-            and 1.25 where a batch is a tenth of the pool.
+        candidates: Samples of low margin for each one to pick, at least 1.
         generator: Source of random numbers, on the CPU. None: one with a fixed seed.
 
     Returns:

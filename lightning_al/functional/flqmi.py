@@ -25,7 +25,7 @@ def flqmi(embeddings: Tensor, target_embeddings: Tensor, query_size: int, eta: f
 
     :math:`s` the cosine similarity. The greedy order exactly, in less than a pass over the pool a pick: gains only
     fall, so that old ones are upper bounds, and only the rows with the largest need to be brought up to date. Ties go
-    to the lowest position.
+    to the lowest position; identical rows may differ by the rounding of a product and then are none.
 
     Args:
         embeddings: Embeddings of the pool ``(N, D)``.
