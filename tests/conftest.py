@@ -24,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="how often tests/test_resume.py kills and resumes a run (default: 5)",
     )
+    parser.addoption(
+        "--label-studio",
+        action="store_true",
+        help="install a Label Studio server into ~/.cache/lightning_al (1 GB, once) and test against it",
+    )
 
 
 @pytest.fixture(scope="session")

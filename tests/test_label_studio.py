@@ -380,7 +380,9 @@ def test_the_configs_that_are_printed_and_saved_hold_no_token(
 
 # -- a real server
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
+def studio(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
+    if not request.config.getoption("--label-studio"):
+        pytest.skip("asks for a server of 1 GB: run with --label-studio, as `.ci/run` does")
     pytest.importorskip("label_studio_sdk", reason="label-studio-sdk is not installed: it is the extra `label-studio`")
     with running(tmp_path_factory.mktemp("label-studio") / "data") as server:
         yield server

@@ -57,7 +57,8 @@ class FileOracle(Oracle):
             AnswersError: The run keeps no folder, under ``fast_dev_run``, and so has no place for the table.
         """
         if folder is None:
-            raise AnswersError("FileOracle needs a run's folder, which `fast_dev_run` does not keep: leave it out.")
+            name = type(self).__name__
+            raise AnswersError(f"{name} needs a run's folder, which `fast_dev_run` does not keep: leave it out.")
         self._folder = RunFolder(folder)
         self.classes = [*classes] if self.classes is None and classes is not None else self.classes
 
