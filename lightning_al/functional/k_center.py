@@ -18,9 +18,6 @@ from lightning_al.functional.spaces import EuclideanSpace, Space
 _TILE, _SMALLEST_TILE, _LARGEST_TILE = 512, 256, 8192
 _FEW_PICKS, _MANY_PICKS = 8, 64
 
-# Where all products among a tile's rows take no more multiplications, that is quicker than a step a pick.
-_QUICK_PRODUCT = 1 << 26
-
 _LABELED_AT_ONCE = 512
 
 # Distances from the mean that differ by so many units of rounding tie.
@@ -127,8 +124,6 @@ def _pick_greedily(space: Space, bounds: Tensor, picks: list[int], count: int) -
         before = len(picks) - start
         _catch_up(space, points, nearest, caught_up[tile], tuple(feature[:before] for feature in centres))
         positions, chosen = tile.tolist(), []
-        quick = len(tile) <= _TILE and len(tile) * points[0].numel() <= _QUICK_PRODUCT
-        between = space.squared_distances(points, points) if quick else None
         while len(picks) < count:
             distances = nearest.cpu().numpy()  # on a CPU a view, whose elements are read much quicker
             best = int(distances.argmax())
@@ -138,11 +133,8 @@ def _pick_greedily(space: Space, bounds: Tensor, picks: list[int], count: int) -
                 break
             picks.append(positions[best])
             chosen.append(best)
-            if between is None:
-                from_best = space.nearest(points, tuple(feature[best : best + 1] for feature in points))
-            else:
-                from_best = between[best]
-            torch.minimum(nearest, from_best, out=nearest)
+            centre = tuple(feature[best : best + 1] for feature in points)
+            torch.minimum(nearest, space.nearest(points, centre), out=nearest)
             nearest[best] = -1
         bounds[tile] = nearest
         caught_up[tile] = before + len(chosen)
