@@ -96,9 +96,11 @@ class Acquisition:
             taken.labels |= answers.labels
             taken.rejected += answers.rejected
             taken.pending += answers.pending
-            wanted = min(len(rejected), len(self.querying.affordable())) if rejected else 0
-        least, labels = self.labeling.oracle.least_answers(size), len(taken.labels)
-        if not taken.pending or labels >= least or self.labeling.is_closed(round):
+            missing = len(taken.rejected) - sum(map(len, queries[1:]))  # earlier parts may have lost more since
+            wanted = min(missing, len(self.querying.affordable())) if missing > 0 else 0
+        least, labels = self.labeling.oracle.least_answers(len(queries[0])), len(taken.labels)
+        closed = on_rank_zero(self.trainer, partial(self.labeling.is_closed, round))
+        if not taken.pending or labels >= least or closed:
             return queries, taken, True
         told = on_rank_zero(self.trainer, partial(self.labeling.oracle.how_to_answer, len(taken.pending)))
         rank_zero_info(f"Round {round}: {labels} of {size} labels are there; {told}")
@@ -110,7 +112,7 @@ class Acquisition:
             query = self._pick(strategy, round, size, part)
         elif strategy.remembers:
             # The checkpoint is of before the query: what the strategy remembers of it comes by picking once more.
-            self._pick(strategy, round, size, part)
+            self._pick(strategy, round, size if part == 1 else len(query), part)
         if self.labeling.oracle.shows_guesses:
             query = replace(query, probs=self.querying.probs(query.dataset_indices, round))
         return query

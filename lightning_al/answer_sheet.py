@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,9 @@ def decode(
         [Given(row=1, dataset_index=41, label=1, rejected=False)]
     """
     names, rows = _table(content, source)
-    indices = {path: index for index, path in (paths or {}).items()}
+    indices: dict[str, list[int]] = {}
+    for index, path in (paths or {}).items():
+        indices.setdefault(path.strip(), []).append(index)
     by_path = "dataset_index" not in names
     if (by_path and not ("path" in names and indices)) or not {*TO_FILL} & {*names}:
         raise AnswersError(
@@ -159,19 +161,20 @@ def _table(content: bytes, source: str) -> tuple[list[str], list[tuple[int, dict
     return names, rows
 
 
-def _index(row: Mapping[str, str], indices: Mapping[str, int], paths: Mapping[int, str]) -> int:
+def _index(row: Mapping[str, str], indices: Mapping[str, Sequence[int]], paths: Mapping[int, str]) -> int:
     path, number = row.get("path", "").strip(), row.get("dataset_index", "").strip()
-    known: Callable[[str], int | None] = indices.get
-    by_path = known(path) if known(path) is not None else known(_decoded(path))
+    of_path = indices.get(path) or indices.get(_decoded(path).strip()) or []
     if not number:
-        if by_path is None:
+        if len(of_path) > 1:
+            raise ValueError(f"{len(of_path)} samples have the path {path!r}: give their `dataset_index`")
+        if not of_path:
             raise ValueError(f"its path {path!r} was never asked for" if path else "it has no `dataset_index`")
-        return by_path
+        return of_path[0]
     digits = number.removesuffix(".0")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
         raise ValueError(f"`dataset_index` is {number!r}, which is no index")
     index = int(digits)
-    if path and index in paths and by_path != index:
+    if path and index in paths and index not in of_path:
         raise ValueError(f"dataset index {index} is {paths[index]!r}, but its `path` is {path!r}: were rows mixed up?")
     return index
 

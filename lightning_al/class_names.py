@@ -40,7 +40,10 @@ def label_of(text: str, classes: Sequence[str] | None) -> Any:
             return names.index(spelt)
     if isinstance(number, float) and number.is_integer():  # a spreadsheet's 3.0
         number = int(number)
-    if isinstance(number, int) and 0 <= number < len(names):
+    numbers = [_number(name) for name in names]
+    if number is not None and numbers.count(number) == 1:  # classes that are called 01, 02, ...
+        return numbers.index(number)
+    if isinstance(number, int) and 0 <= number < len(names) and not any(each is not None for each in numbers):
         return number
     close = difflib.get_close_matches(text, names, n=1)
     shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")

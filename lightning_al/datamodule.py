@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -198,18 +199,27 @@ class ActiveLearningDataModule(TransparentDataModule):
             rows: In the order they came.
             round: The round that first trains on them.
         """
+        often = {index for index, count in Counter(row.dataset_index for row in rows).items() if count > 1}
+        self._move_answered([row for row in rows if row.dataset_index not in often], round)
         for row in rows:
-            index = [row.dataset_index]
-            status = self.pool.status(row.dataset_index)
-            to: Literal["labeled", "rejected"] = "rejected" if row.rejected else "labeled"
-            if status in ("labeled", "rejected") and status != to:
-                self.pool.correct(index, to, round)
-            elif status != to:
-                (self.pool.reject if row.rejected else self.pool.label)(index, round)
+            if row.dataset_index in often:  # to and fro: one after the other
+                self._move_answered([row], round)
             if row.rejected:
                 self._labels.pop(row.dataset_index, None)
             elif row.label is not None:
                 self._labels[row.dataset_index] = row.label
+
+    def _move_answered(self, rows: Sequence[LedgerRow], round: int) -> None:
+        """Move each sample, there once, to where its answer says."""
+        sides: tuple[Literal["labeled", "rejected"], ...] = ("labeled", "rejected")
+        held = {side: set(getattr(self.pool, side).tolist()) for side in sides}
+        for side, other in (sides, sides[::-1]):
+            mine = [row.dataset_index for row in rows if row.rejected == (side == "rejected")]
+            back = [index for index in mine if index in held[other]]
+            new = [index for index in mine if index not in held["labeled"] | held["rejected"]]
+            (self.pool.reject if side == "rejected" else self.pool.label)(new, round)
+            if back:
+                self.pool.correct(back, side, round)
 
     def pool_and_labels(self) -> tuple[Pool, dict[int, Any]]:
         """The pool and the labels as they are now, for `put_back`."""

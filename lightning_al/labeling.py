@@ -62,7 +62,10 @@ class Labeling:
     @property
     def rows(self) -> list[LedgerRow]:
         """All answers so far, as they were when they were last read."""
-        return self._read() if self._rows is None else self._rows
+        if self._rows is None:
+            with self._alone():  # what a kill cut short is cut off, and another process may be writing
+                self._read()
+        return self._rows or []
 
     def begin(self) -> None:
         """Tell the oracle where the run is kept, before it is asked for anything."""
@@ -119,7 +122,8 @@ class Labeling:
         """
         if self.folder is not None and self.folder.read_query(query.round, query.part) is None:
             if query.part == 1 and self.is_closed(query.round):  # by a run that went on from a later checkpoint
-                self.folder.update_run(answers_for=query.round)
+                with self._alone():
+                    self.folder.update_run(answers_for=query.round)
             self.folder.write_query(query.round, as_record(query), query.part)
         self._show(query)
         with self._alone():
@@ -138,6 +142,7 @@ class Labeling:
             if self.check_labels is not None:
                 self.check_labels(answers.labels)
             known |= self._append(rest, answers)
+        self._check({index: row.label for index, row in known.items() if not row.rejected})
         asked = query.dataset_indices.tolist()
         return Answers(
             labels={index: known[index].label for index in asked if index in known and not known[index].rejected},
@@ -163,6 +168,8 @@ class Labeling:
             labels = {index: row.label for index, row in now.items() if not row.rejected}
             if labels != taken.labels or len(now) != len(labels) + len(taken.rejected):
                 return None
+            # what came from outside too, before the round is closed: a correction still belongs to it
+            self._check({row.dataset_index: row.label for row in rows if not row.rejected})
             if self.folder is not None and not self.is_closed(round):
                 self.folder.update_run(answers_for=round + 1)
         return [row for row in rows if row.dataset_index not in asked]
@@ -182,22 +189,22 @@ class Labeling:
         Raises:
             ResumeError: The ledger holds other first labels than these.
         """
-        known = [row.dataset_index for row in self.rows if row.round == 0 and row.strategy == INITIAL]
-        went_on = any(row.round > 0 for row in self.rows)  # else the first write may have been cut short
-        if known != list(indices[: len(known)]) or (went_on and len(known) < len(indices)):
-            raise ResumeError(
-                "The ledger's initial labels are not those of this run: `initial` or `seed` differs. Set them as they "
-                "were, or another `dirpath`, for a run of its own."
-            )
-        now = _now()
-        self._write([LedgerRow(i, 0, INITIAL, None, _answer(i, labels), now) for i in indices[len(known) :]])
+        with self._alone():
+            rows = self._read()
+            known = [row.dataset_index for row in rows if row.round == 0 and row.strategy == INITIAL]
+            went_on = any(row.round > 0 for row in rows)  # else the first write may have been cut short
+            if known != list(indices[: len(known)]) or (went_on and len(known) < len(indices)):
+                raise ResumeError(
+                    "The ledger's initial labels are not those of this run: `initial` or `seed` differs. Set them as "
+                    "they were, or another `dirpath`, for a run of its own."
+                )
+            now = _now()
+            self._write([LedgerRow(i, 0, INITIAL, None, _answer(i, labels), now) for i in indices[len(known) :]])
 
     def record_by_hand(self, pool: Pool, labels: Mapping[int, Any]) -> None:
         """Record what was labeled or rejected by the datamodule's own methods, past any query."""
         with self._alone():
             known = answered(self._read())
-            if len(pool.labeled) + len(pool.rejected) <= len(known):
-                return
             added = [
                 LedgerRow(i, n, BY_HAND, None, _answer(i, labels) if status == "labeled" else REJECTED, _now())
                 for status in _ANSWERED
@@ -205,6 +212,16 @@ class Labeling:
                 if i not in known
             ]
             self._write(added)
+
+    def past_the_checkpoint(self, pool: Pool) -> list[LedgerRow]:
+        """What was labeled or rejected by hand, and recorded, after the checkpoint of this pool was taken."""
+        return [
+            row
+            for row in self.rows
+            if row.strategy == BY_HAND
+            and row.round <= pool.round
+            and pool.status(row.dataset_index) in ("unlabeled", "pending")
+        ]
 
     def check_covers(self, pool: Pool) -> None:
         """Raise where the ledger lacks answers that a restored pool holds, or holds others.
@@ -248,6 +265,10 @@ class Labeling:
             contact_sheet(images, captions, path, title)
 
     # -- the ledger
+    def _check(self, labels: Mapping[int, Any]) -> None:
+        if self.check_labels is not None and labels:
+            self.check_labels(labels)
+
     def _alone(self) -> AbstractContextManager[object]:
         return nullcontext() if self.folder is None else self.folder.lock_answers()
 

@@ -14,6 +14,7 @@ from lightning_al.datamodule import ActiveLearningDataModule
 from lightning_al.labeling import BY_HAND, CONTROL, INITIAL, Labeling
 from lightning_al.labels import target_of
 from lightning_al.querying import Querying
+from lightning_al.ranks import on_rank_zero
 
 _MOST_TESTED = 2000
 """Validation samples looked at: they are read twice, for the model and for their labels."""
@@ -33,11 +34,12 @@ class LiveGain:
 
     def measure(self, round: int) -> Gain | None:
         """The gain so far; None with few control samples, without a validation set, or without classes."""
-        strategies = {row.dataset_index: row.strategy for row in reversed(self.labeling.rows)}
+        rows = on_rank_zero(self.querying.trainer, lambda: self.labeling.rows)  # the others have read none
+        strategies = {row.dataset_index: row.strategy for row in reversed(rows)}
         labeled = [
             index for index in self.datamodule.pool.labeled.tolist() if strategies.get(index, BY_HAND) != BY_HAND
         ]
-        first = {row.dataset_index for row in self.labeling.rows if row.round == 0 or row.strategy == INITIAL}
+        first = {row.dataset_index for row in rows if row.round == 0 or row.strategy == INITIAL}
         picked_by = [INITIAL if index in first else strategies[index] for index in labeled]
         if CONTROL not in picked_by:
             return None
@@ -58,8 +60,7 @@ class LiveGain:
         return estimate_gain(known, targets, picked_by, held_out, wanted, classes, self.querying.seed + round)
 
     def _validation_set(self) -> Dataset[Any] | None:
-        with isolate_rng():
-            loader: Any = self.datamodule.val_dataloader()
+        loader: Any = self.querying.trainer.val_dataloaders
         loader = loader[0] if isinstance(loader, (list, tuple)) and loader else loader
         dataset = loader.dataset if isinstance(loader, DataLoader) else None
         return dataset if hasattr(dataset, "__len__") and len(cast(Any, dataset)) else None

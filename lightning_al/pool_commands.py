@@ -123,7 +123,8 @@ def export(run_dir: str | Path, output: str | Path | None = None) -> list[Path]:
 
     Args:
         run_dir: The run's folder.
-        output: A folder for them; by default new tables are written beside the run's own, as ``round-003-open.csv``.
+        output: A folder for them; by default new tables are written beside the run's own, as ``round-003-open.csv``. A
+            file that is there stays, as it may have been filled in: the new one gets a number.
 
     Returns:
         The files, one a query that waits.
@@ -135,6 +136,10 @@ def export(run_dir: str | Path, output: str | Path | None = None) -> list[Path]:
     for asked, indices in now.waiting.items():
         sheet = now.folder.query_path(*asked)
         path = sheet.with_stem(f"{sheet.stem}-open") if output is None else Path(output) / sheet.name
+        base, number = path, 1
+        while path.exists():  # it may have been filled in
+            number += 1
+            path = base.with_stem(f"{base.stem}-{number}")
         rest = _part(now.queries[asked], indices)
         now.folder.write_sheet(path, answer_sheet.encode(rest, now.info.get("classes"), to_fill=True))
         written.append(path)
@@ -220,7 +225,9 @@ def _judge(given: Sequence[tuple[str, Given]], now: Standing, correct: bool) -> 
     Raises:
         AnswersError: Some answer cannot be taken; all such are named.
     """
-    asked = {index: query for query in now.queries.values() for index in query.dataset_indices}
+    asked = {
+        index: (query, place) for query in now.queries.values() for place, index in enumerate(query.dataset_indices)
+    }
     told: dict[int, tuple[str, Given]] = {}
     problems, rows, known = [], [], 0
     for source, answer in given:
@@ -251,16 +258,18 @@ def _judge(given: Sequence[tuple[str, Given]], now: Standing, correct: bool) -> 
     return rows, known
 
 
-def _row(index: int, answer: str, query: RecordedQuery | None, round: int) -> LedgerRow:
-    if query is None:
+def _row(index: int, answer: str, asked: tuple[RecordedQuery, int] | None, round: int) -> LedgerRow:
+    if asked is None:
         return LedgerRow(index, round, BY_HAND, None, answer, _now())
+    query, place = asked
     control = index in query.control
-    score = None if query.scores is None or control else query.scores[query.dataset_indices.index(index)]
+    score = None if query.scores is None or control else query.scores[place]
     return LedgerRow(index, round, CONTROL if control else query.strategy, score, answer, _now())
 
 
 def _part(query: RecordedQuery, indices: Sequence[int]) -> RecordedQuery:
-    places = [query.dataset_indices.index(index) for index in indices]
+    wanted = set(indices)
+    places = [place for place, index in enumerate(query.dataset_indices) if index in wanted]
 
     def pick(values: list[Any] | None) -> list[Any] | None:
         return None if values is None else [values[place] for place in places]

@@ -227,7 +227,8 @@ class Run:
             warn_of_unasked_labels(self.callback.oracle, self.datamodule)
             given = self.datamodule.given_labels
             on_rank_zero(trainer, lambda: self.labeling.record_initial(self.datamodule.pool.labeled.tolist(), given))
-            on_rank_zero(trainer, lambda: self.labeling.close(0, Answers()))
+            later = on_rank_zero(trainer, lambda: self.labeling.close(0, Answers()))
+            self.datamodule.take_later_answers(later or [], 0)
         on_rank_zero(trainer, self._record_by_hand)
         self.ending.begin()
         if self.callback.reset == "initial":
@@ -253,6 +254,9 @@ class Run:
         opening.check_resumed(state, pool, self.trainer.world_size)
         if self.folder is not None:
             on_rank_zero(self.trainer, self.folder.lock)
+            by_hand = on_rank_zero(self.trainer, lambda: self.labeling.past_the_checkpoint(pool))
+            for row in by_hand:
+                self.datamodule.take_later_answers([row], row.round)
             on_rank_zero(self.trainer, lambda: self.labeling.check_covers(pool))
             self._describe(finished=False)
         self.ending.load_state_dict(dict(state.get("stopping", {})))

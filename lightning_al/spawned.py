@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from lightning_al.answered import answered
 from lightning_al.exceptions import RunFolderError
 from lightning_al.ledger import Ledger
 from lightning_al.pool import Pool
@@ -47,13 +48,15 @@ def pool_of(folder: RunFolder) -> Pool:
         raise RunFolderError(f"{folder.path} holds no run: there is no {folder.run_json.name}.")
     pool = Pool(int(info["pool_size"]))
     rows = Ledger(folder.ledger_path).read(repair=False)
-    for number in range(max((row.round for row in rows), default=0) + 1):
-        answers = [row for row in rows if row.round == number]
-        pool.label([row.dataset_index for row in answers if not row.rejected], number)
-        pool.reject([row.dataset_index for row in answers if row.rejected], number)
-        query = folder.read_query(number)
+    begun = int(info.get("answers_for", max((row.round for row in rows), default=0) + 1))
+    standing = answered(row for row in rows if row.round < begun)
+    for number in range(begun):
+        now = [(index, its.row.rejected) for index, its in standing.items() if its.since == number]
+        pool.label([index for index, rejected in now if not rejected], number)
+        pool.reject([index for index, rejected in now if rejected], number)
+    for round, part in folder.asked():
+        query = folder.read_query(round, part) if round < begun else None
         if query is not None:
-            answered = {row.dataset_index for row in answers}
-            pool.hold([index for index in query.dataset_indices if index not in answered], number)
-        pool.round = number
+            pool.hold([index for index in query.dataset_indices if index not in standing], round)
+    pool.round = max(begun - 1, 0)
     return pool

@@ -227,3 +227,76 @@ def test_a_table_with_mistakes_keeps_the_run_waiting(tmp_path: Path) -> None:
     assert not (tmp_path / "active_learning" / "ledger.csv").exists()
     write(table, rows)
     assert [row["labeled"] for row in fit(tmp_path, FileOracle()).history] == [8]
+
+
+# -- what a review found
+def test_a_share_waits_for_one_label_at_least() -> None:
+    assert [FileOracle(min_answers=0.5).least_answers(asked) for asked in (1, 2, 5)] == [1, 1, 2]
+    assert [FileOracle().least_answers(3), FileOracle(min_answers=9).least_answers(3)] == [3, 3]
+
+
+def test_rejections_that_come_later_are_replaced_too(tmp_path: Path) -> None:
+    run = tmp_path / "active_learning"
+    fit(tmp_path, FileOracle())
+    import_answers(run, write(tmp_path / "first.csv", truth_of(sheet(tmp_path, "round-000.csv"))))
+    fit(tmp_path, FileOracle())
+    query = truth_of(sheet(tmp_path, "round-001.csv"))
+    reject(run, [int(query[0]["dataset_index"])])
+    fit(tmp_path, FileOracle())
+    reject(run, [int(query[1]["dataset_index"]), int(query[2]["dataset_index"])])
+    fit(tmp_path, FileOracle())
+    assert [len(sheet(tmp_path, f"round-001-{part}.csv")) for part in (2, 3)] == [1, 2]
+    rest = [*query[3:], *(row for part in (2, 3) for row in truth_of(sheet(tmp_path, f"round-001-{part}.csv")))]
+    import_answers(run, write(tmp_path / "rest.csv", rest))
+    assert [row["labeled"] for row in fit(tmp_path, FileOracle()).history] == [8, 14]
+
+
+def test_what_was_exported_and_filled_in_is_not_overwritten(tmp_path: Path, waiting: Path) -> None:
+    [first] = export(waiting / "active_learning", tmp_path)
+    first.write_text("filled in")
+    [second] = export(waiting / "active_learning", tmp_path)
+    assert first.read_text() == "filled in"
+    assert second.name == "round-000-2.csv"
+
+
+class Numbered(UnlabeledData):
+    """The dataset has targets, numbers, and nobody says what the classes are called."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader([tuple(Points()[index][:2]) for index in range(len(Points()))], batch_size=8, shuffle=True)
+
+
+def test_a_label_of_another_kind_keeps_the_round_open_until_it_is_corrected(tmp_path: Path) -> None:
+    run = tmp_path / "active_learning"
+
+    def go_on() -> ActiveLearning:
+        callback = ActiveLearning("Margin", 6, rounds=3, initial_strategy="Random", oracle=FileOracle())
+        trainer = make_trainer(tmp_path, [callback], enable_checkpointing=True, max_epochs=1)
+        trainer.fit(Plain(), datamodule=ActiveLearningDataModule(Numbered(), initial=4))
+        return callback
+
+    go_on()
+    asked = [int(row["dataset_index"]) for row in sheet(tmp_path, "round-000.csv")]
+    rows = [{"dataset_index": index, "label": TRUTH[index]} for index in asked]
+    import_answers(run, write(tmp_path / "a.csv", [rows[0] | {"label": "weed"}, *rows[1:]]))
+    with pytest.raises(ValueError, match=rf"label of dataset index {asked[0]} to be a number"):
+        go_on()
+    import_answers(run, write(tmp_path / "b.csv", rows[:1]), correct=True)
+    done = go_on()
+    assert [row["labeled"] for row in done.history] == [4]
+    assert labels(done) == {index: TRUTH[index] for index in asked}
+
+
+def test_names_that_are_numbers_and_files_of_several_samples() -> None:
+    from lightning_al.answer_sheet import decode
+    from lightning_al.class_names import label_of
+
+    assert [label_of(text, ["1", "2", "3"]) for text in ("1", "1.0", "3")] == [0, 0, 2]
+    assert label_of("1", ["01", "02"]) == 0
+    with pytest.raises(ValueError, match="the class '0' is not known"):
+        label_of("0", ["1", "2", "3"])
+    paths = {3: "v.mp4", 5: "v.mp4", 7: "w.mp4 "}
+    table = b"dataset_index,path,label\n3,v.mp4,0\n5,v.mp4,1\n7,w.mp4,2\n"
+    assert [each.dataset_index for each in decode(table, "x", None, paths)] == [3, 5, 7]
+    with pytest.raises(AnswersError, match=r"row 1: 2 samples have the path 'v.mp4': give their `dataset_index`"):
+        decode(b"path,label\nv.mp4,0\n", "x", None, paths)

@@ -66,13 +66,15 @@ class FileOracle(Oracle):
         """See :meth:`Oracle.least_answers`."""
         if self.min_answers is None:
             return asked
-        return min(asked, self.min_answers if isinstance(self.min_answers, int) else round(self.min_answers * asked))
+        whole = isinstance(self.min_answers, int)
+        return min(asked, int(self.min_answers) if whole else max(1, round(self.min_answers * asked)))
 
     def how_to_answer(self, pending: int) -> str:
         """See :meth:`Oracle.how_to_answer`."""
         assert self._folder is not None
-        sheets = [self._folder.query_path(*asked) for asked in self._folder.asked()]
-        where = f"fill in {sheets[-1]}, or run `lightning-al pool import {self._folder.path} labels.csv`"
+        last = max((round for round, _ in self._folder.asked()), default=0)
+        sheets = [str(self._folder.query_path(*asked)) for asked in self._folder.asked() if asked[0] == last]
+        where = f"fill in {' and '.join(sheets)}, or run `lightning-al pool import {self._folder.path} labels.csv`"
         return f"waiting for {pending} label{'s' if pending != 1 else ''}: {where}"
 
     def label(self, query: Query) -> Answers:

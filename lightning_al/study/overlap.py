@@ -30,12 +30,16 @@ _SAME = 1e-6
 """Cosine distance below which two embeddings are of the same picture."""
 
 
-def refuse_shared(pilot: Any, test: Any) -> None:
+def refuse_shared(
+    pilot: Any, test: Any, name: str = "the training set", harm: str = "the study would test on what it trained on"
+) -> None:
     """Raise where both are parts of one dataset and hold the same of its indices.
 
     Args:
         pilot: The training set.
         test: The test set.
+        name: What messages call the first.
+        harm: What would come of it.
 
     Raises:
         MisconfigurationException: They share samples.
@@ -47,8 +51,8 @@ def refuse_shared(pilot: Any, test: Any) -> None:
     shared = sorted(set(of_pilot) & set(of_test))
     if shared:
         raise MisconfigurationException(
-            f"The test set shares {len(shared):,} of its {len(of_test):,} samples with the training set (index "
-            f"{shared[0]} of the {type(base).__name__}, for example): the study would test on what it trained on. "
+            f"The test set shares {len(shared):,} of its {len(of_test):,} samples with {name} (index "
+            f"{shared[0]} of the {type(base).__name__}, for example): {harm}. "
             "Split them apart in the datamodule, random_split(dataset, [...]) for example."
         )
 

@@ -61,6 +61,12 @@ def subject_of(asked: Asked, model: Any, datamodule: LightningDataModule, traine
         check_strategies(asked.strategies.values())
     subject.check(asked.strategies.values(), max(1, int(smallest)))
     refuse_shared(training_dataset(subject.data.datamodule.train_dataloader()), subject.data.test_set)
+    if any(strategy.needs.target for strategy in asked.strategies.values()):
+        wanted = target_set(subject.data)
+        if wanted is not None:
+            refuse_shared(
+                wanted, subject.data.test_set, "the target set", "a strategy would select for what it is tested on"
+            )
     return subject
 
 
