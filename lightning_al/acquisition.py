@@ -10,11 +10,12 @@ from functools import partial
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
 
 from lightning_al.control import count_controls, draw_controls
 from lightning_al.datamodule import ActiveLearningDataModule
-from lightning_al.exceptions import ResumeError
+from lightning_al.exceptions import AnswersError, ResumeError
 from lightning_al.labeling import Labeling
 from lightning_al.oracles import Answers, Query
 from lightning_al.query_records import as_query
@@ -44,6 +45,8 @@ class Acquisition:
     ) -> None:
         self.trainer, self.datamodule, self.querying, self.labeling = trainer, datamodule, querying, labeling
         self.control_fraction = control_fraction
+        self._guesses: dict[int, Tensor | None] = {}  # of the round's queries by part: a run that waits asks often
+        self._told = ""
 
     def acquire(self, strategy: QueryStrategy, round: int, size: int) -> list[Query] | None:
         """Query, ask and label: afterwards the pool is that of ``round``; on any error it is as before.
@@ -59,9 +62,16 @@ class Acquisition:
             self.datamodule.put_back(before)
             strategy.load_state_dict(copy.deepcopy(remembered))
 
+        self._guesses.clear()
         try:
             while True:
-                queries, taken, enough = self._ask(strategy, round, size)
+                try:
+                    queries, taken, enough = self._ask(strategy, round, size)
+                except AnswersError as error:  # a table with a mistake in it, or half saved
+                    if self.labeling.oracle.poll is None:
+                        raise
+                    rank_zero_warn(f"{error}\nThe run waits for it to be mended.")
+                    enough = False
                 if enough:
                     later = on_rank_zero(self.trainer, partial(self.labeling.close, round, taken))
                     if later is not None:
@@ -103,7 +113,10 @@ class Acquisition:
         if not taken.pending or labels >= least or closed:
             return queries, taken, True
         told = on_rank_zero(self.trainer, partial(self.labeling.oracle.how_to_answer, len(taken.pending)))
-        rank_zero_info(f"Round {round}: {labels} of {size} labels are there; {told}")
+        told = f"Round {round}: {labels} of {len(queries[0])} labels are there; {told}"
+        if told != self._told:
+            rank_zero_info(told)
+        self._told = told
         return queries, taken, False
 
     def _query(self, strategy: QueryStrategy, round: int, size: int, part: int) -> Query:
@@ -113,9 +126,11 @@ class Acquisition:
         elif strategy.remembers:
             # The checkpoint is of before the query: what the strategy remembers of it comes by picking once more.
             self._pick(strategy, round, size if part == 1 else len(query), part)
-        if self.labeling.oracle.shows_guesses:
-            query = replace(query, probs=self.querying.probs(query.dataset_indices, round))
-        return query
+        if not self.labeling.oracle.shows_guesses:
+            return query
+        if part not in self._guesses:
+            self._guesses[part] = self.querying.probs(query.dataset_indices, round)
+        return replace(query, probs=self._guesses[part])
 
     def _pick(self, strategy: QueryStrategy, round: int, size: int, part: int) -> Query:
         count = count_controls(size, self.control_fraction) if part == 1 and round > 0 else 0

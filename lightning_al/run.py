@@ -212,6 +212,8 @@ class Run:
                 "on with that one, trainer.fit(..., ckpt_path=...) with its last-round.ckpt."
             )
         self.querying.rehearse(self.callback.strategy)
+        if self.live_gain is not None:
+            self.querying.embeddings(torch.arange(1), 0, "Checking the embeddings")
         if folder is not None:
             now = self._identity()
             if not on_rank_zero(trainer, lambda: opening.replays(folder, now, self.datamodule)):

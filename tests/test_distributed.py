@@ -55,6 +55,20 @@ def test_two_ranks_pick_what_one_process_picks(strategy: str, size: int, tmp_pat
     assert first["pid"] != second["pid"]
 
 
+def test_two_ranks_measure_the_gain_over_control_samples_as_one_does(tmp_path: Path) -> None:
+    arguments = {"size": 201, "rounds": 3, "control_fraction": 0.3}
+    run(tmp_path / "one", ranks.fit_rank, {**arguments, "devices": 1})
+
+    on_two_ranks(tmp_path / "two", arguments)
+
+    assert picks(tmp_path / "two") == picks(tmp_path / "one")
+    alone = ranks.read_report(tmp_path / "one", "rank-0")["history"][-1]["metrics"]
+    for report in reports(tmp_path / "two"):
+        gain = {name: value for name, value in report["history"][-1]["metrics"].items() if name.startswith("control")}
+        assert gain == {name: pytest.approx(alone[name], abs=0.5) for name in gain}
+        assert len(gain) == 3
+
+
 class Sharded:
     """Writes down how much of the pool this rank was given; may raise on one rank in the second query."""
 

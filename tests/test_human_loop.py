@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,8 @@ class Plain(Net):
         return torch.nn.functional.cross_entropy(self(inputs), targets)
 
 
-def fit(root: Path, oracle: FileOracle, *, resume: bool = True, **arguments: Any) -> ActiveLearning:
-    callback = ActiveLearning("Margin", 6, rounds=4, initial_strategy="Random", oracle=oracle, **arguments)
+def fit(root: Path, oracle: FileOracle, *, resume: bool = True, rounds: int = 4, **arguments: Any) -> ActiveLearning:
+    callback = ActiveLearning("Margin", 6, rounds=rounds, initial_strategy="Random", oracle=oracle, **arguments)
     trainer = make_trainer(root, [callback], enable_checkpointing=True, max_epochs=2)
     last = root / "active_learning" / "last-round.ckpt"
     data = ActiveLearningDataModule(UnlabeledData(), initial=8)
@@ -257,6 +259,26 @@ def test_what_was_exported_and_filled_in_is_not_overwritten(tmp_path: Path, wait
     [second] = export(waiting / "active_learning", tmp_path)
     assert first.read_text() == "filled in"
     assert second.name == "round-000-2.csv"
+
+
+def test_a_run_that_waits_goes_on_by_itself_past_a_table_with_a_mistake(tmp_path: Path) -> None:
+    queries = tmp_path / "active_learning" / "queries"
+
+    def people() -> None:
+        for name, wrong in (("round-000.csv", True), ("round-000.csv", False), ("round-001.csv", False)):
+            while not (queries / name).exists():
+                time.sleep(0.05)
+            rows = truth_of(sheet(tmp_path, name))
+            write(tmp_path / "new.csv", [rows[0] | {"label": "clas 1"}, *rows[1:]] if wrong else rows)
+            (tmp_path / "new.csv").replace(queries / name)
+            time.sleep(0.6)
+
+    answering = threading.Thread(target=people, daemon=True)
+    answering.start()
+    with pytest.warns(UserWarning, match="the class 'clas 1' is not known(.|\n)*The run waits for it to be mended"):
+        done = fit(tmp_path, FileOracle(poll=0.1), rounds=2)
+    answering.join()
+    assert [row["labeled"] for row in done.history] == [8, 14]
 
 
 class Numbered(UnlabeledData):

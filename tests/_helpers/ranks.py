@@ -100,12 +100,13 @@ def fit(
     ckpt_path: Path | None = None,
     seed: int = runs.SEED,
     rounds: int = 3,
+    control_fraction: float = 0.0,
 ) -> tuple[ActiveLearning, ActiveLearningDataModule]:
     """The run on this rank, or on all where the launcher starts them."""
     seed_everything(seed, verbose=False)  # the model's weights are drawn here
     data = Watched(runs.FewDigits(size), initial=30)
     _, callback, _ = runs.fit(
-        runs.active_learning(strategy=strategy, rounds=rounds),
+        runs.active_learning(strategy=strategy, rounds=rounds, control_fraction=control_fraction),
         model=model(),
         data=data,
         callbacks=[Report()],
