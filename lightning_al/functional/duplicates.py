@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_al.functional.inputs import check_labeled, check_matrix, compute_dtype
+from lightning_al.functional.inputs import check_finite, check_labeled, check_matrix, compute_dtype
 from lightning_al.functional.outliers import knn_distances
 from lightning_al.functional.precision import full_precision
 
@@ -38,12 +38,19 @@ def near_duplicates(embeddings: Tensor, labeled_embeddings: Tensor | None = None
     labeled = check_labeled(labeled_embeddings, embeddings)
     if isinstance(share, bool) or not share >= 0:
         raise ValueError(f"Expected `share` to be at least 0, but got {share!r}.")
+    check_finite(embeddings, "embeddings")
+    if labeled is not None:
+        check_finite(labeled, "labeled_embeddings")
     with full_precision(embeddings.device):
         pool = _directions(embeddings)
         usual = float(knn_distances(pool, 1).median()) if len(pool) > 1 else 0.0
         within = max(share * usual, _ROUNDING)
         found = torch.zeros(len(pool), dtype=torch.bool, device=pool.device)
-        known = None if labeled is None or not len(labeled) else _directions(labeled)
+        known = (
+            None
+            if labeled is None or not len(labeled)
+            else _directions(labeled.to(embeddings.device, embeddings.dtype))
+        )
         for start in range(0, len(pool), _TILE):
             block = pool[start : start + _TILE]
             if known is not None:

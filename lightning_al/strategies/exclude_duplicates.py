@@ -45,7 +45,7 @@ class ExcludeDuplicates(Wrapper):
         """Pick among all but the duplicates; see `QueryStrategy.select`."""
         embeddings = pool.require("embeddings", self.name)
         count = check_query_size(query_size, len(embeddings))
-        known = None if labeled is None else labeled.require("embeddings", self.name)
+        known = self.read_labeled(labeled, "embeddings")
         duplicate = near_duplicates(embeddings, known, self.share)
         kept, others = (~duplicate).nonzero()[:, 0], duplicate.nonzero()[:, 0]
         if len(kept) < count:
