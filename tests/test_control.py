@@ -36,7 +36,7 @@ def test_at_least_one_and_never_all_of_a_query(size: int, fraction: float, count
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan"), True, "0.1"])
 def test_a_fraction_that_is_none_is_refused(fraction: object) -> None:
     with pytest.raises(ValueError, match=r"Expected `control_fraction` to be a share of each query in \[0, 1\)"):
-        ActiveLearning(rounds=2, control_fraction=fraction)  # type: ignore[arg-type]
+        ActiveLearning(rounds=2, control_fraction=fraction)  # type: ignore[arg-type]  # what is tested
 
 
 def test_controls_are_flagged_and_the_others_are_the_strategys(tmp_path: Path) -> None:

@@ -480,7 +480,7 @@ def begin_and_be_killed(url: str, root: str) -> None:
         return answer
 
     label_studio_server._BATCH = 3
-    label_studio_server.Server._ask = asking  # type: ignore[method-assign]
+    label_studio_server.Server._ask = asking  # type: ignore[method-assign]  # a stand-in
     fit(Path(root), LabelStudioOracle(url, "Killed"))
 
 

@@ -336,7 +336,7 @@ def test_bad_arguments(rule: Any, arguments: dict[str, Any], message: str) -> No
 
 def test_the_base_class_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
-        StoppingRule()  # type: ignore[abstract]
+        StoppingRule()  # type: ignore[abstract]  # what is tested
 
 
 # -- in runs

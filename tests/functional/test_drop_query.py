@@ -50,7 +50,7 @@ def test_flips_follow_the_law_of_three_passes(columns):
 
 def test_samples_and_passes_are_dropped_independently():
     """Each of two features alone decides; the flips of neighbours must not go together."""
-    head = lambda z: torch.stack([z[:, 0] - 0.5, 0.5 - z[:, 0]], 1)  # noqa: E731
+    head = lambda z: torch.stack([z[:, 0] - 0.5, 0.5 - z[:, 0]], 1)  # noqa: E731 - shortest here
     flips = _flips(torch.ones(20_000, 1), head, torch.Generator().manual_seed(3)).double()
     assert flips.mean().item() == pytest.approx(3 * 0.75, abs=0.03)
     assert flips.var().item() == pytest.approx(3 * 0.75 * 0.25, abs=0.03)  # passes that went together: three times it
@@ -87,7 +87,7 @@ def test_candidates_are_relaxed_until_there_are_25_a_pick(twice, once, expected,
 def test_one_is_picked_from_each_group_of_candidates():
     """Three groups near the boundaries of a head, and many samples far from any."""
     generator = torch.Generator().manual_seed(0)
-    head = lambda z: torch.stack([z.sum(1), -z.sum(1)], 1)  # noqa: E731
+    head = lambda z: torch.stack([z.sum(1), -z.sum(1)], 1)  # noqa: E731 - shortest here
     group = torch.zeros(3, 24)
     group[0, :12], group[0, 12:] = 1.0, -0.9
     group[1, ::2], group[1, 1::2] = 1.0, -0.9

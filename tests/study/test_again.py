@@ -249,7 +249,7 @@ def test_a_broken_answer_is_told_with_its_file(content: bytes, message: str, stu
     (study / "feasibility.json").write_bytes(content)
     for asked in ({}, {"metric": "f1"}):
         with pytest.raises(ActiveLearningError, match=message):
-            make_report(study, **asked)  # type: ignore[arg-type]
+            make_report(study, **asked)  # type: ignore[arg-type]  # what is tested
     assert read(make_report(study / "curves.csv", metric="f1").parent)["settings"]["mode"] == "curves"
 
 
